@@ -1,0 +1,1 @@
+"""What commands and alerts both show: a plan, a kill, a host."""

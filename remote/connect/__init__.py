@@ -1,0 +1,1 @@
+"""Reach a host: over SSH (asyncssh, only here) or this machine."""

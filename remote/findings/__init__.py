@@ -1,0 +1,1 @@
+"""Judgements: pure functions, facts in, findings out."""

@@ -1,0 +1,1 @@
+"""Remedies: a finding in, typed steps out; each step previews, checks, applies, verifies, undoes."""
