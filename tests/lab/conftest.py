@@ -1,0 +1,31 @@
+"""The lab for tests: one guest a session, marked `lab`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.build import build
+from tests.lab.machine import Lab
+
+HERE = Path(__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker."""
+    config.addinivalue_line("markers", "lab: needs the server in QEMU (root to build it, QEMU to run it)")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` deselects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this directory."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The guest, at its snapshot `ready`; a test that needs a known state loads one itself."""
+    with Lab(build()) as machine:
+        yield machine
