@@ -1,0 +1,247 @@
+"""The outbox: nothing is sent but from here. A row is one living message; the deliverer makes the chat show what it wants.
+
+A notice is decided once (its key is unique in a chat), sent at least once, and shown once unless the answer to its send was
+lost: then it may show one more time, says so, and that one becomes the living message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import and_, delete, insert, select, update
+
+from bot.chat.base import Address, Chat, SendFailed
+from bot.store.tables import buttons, events, messages
+from handlers.reply import Reply, dump_reply, load_reply
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bot.store import Store
+    from handlers.ports.clock import Clock
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_S = 60.0  # the longest pause between two tries of one message
+KEEP_DAYS = 30  # shown messages older than this are forgotten, with their buttons
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """What a button's token stands for: the command, and the message that shows it."""
+
+    command: str
+    key: str
+    message_id: str
+    address: Address
+
+
+class Outbox:
+    """Keeps what must be shown and shows it. `post` within the transaction that decides; `wake` after its commit."""
+
+    def __init__(self, store: Store, chats: Mapping[str, Chat], clock: Clock) -> None:
+        """`chats` by platform; one that is not running keeps its messages waiting."""
+        self._store = store
+        self._chats = chats
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._lanes: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    async def post(self, tx: AsyncConnection, to: Address, reply: Reply, key: str) -> None:
+        """Want `reply` shown in this chat under `key`: a new message, or an edit of the one that has this key."""
+        now, body = self._clock.now(), dump_reply(reply)
+        place = and_(
+            messages.c.key == key,
+            messages.c.platform == to.platform,
+            messages.c.chat == to.chat,
+            messages.c.thread == to.thread,
+        )
+        row = (await tx.execute(select(messages).where(place))).one_or_none()
+        if row is None:
+            values = {
+                "key": key,
+                "platform": to.platform,
+                "chat": to.chat,
+                "thread": to.thread,
+                "language": to.language,
+            }
+            made = await tx.execute(insert(messages).values(**values, reply=body, due_at=now, created_at=now))
+            assert made.inserted_primary_key is not None  # noqa: S101 - for the type checker: an insert of one row
+            await self._offer(tx, int(made.inserted_primary_key[0]), reply)
+        elif row.reply != body:
+            await tx.execute(
+                update(messages)
+                .where(messages.c.id == row.id)
+                .values(reply=body, wanted=row.wanted + 1, due_at=now, failed=None)
+            )
+            await self._offer(tx, row.id, reply)
+
+    async def places(self, tx: AsyncConnection, key: str) -> tuple[Address, ...]:
+        """Where the message with this key lives."""
+        rows = await tx.execute(select(messages).where(messages.c.key == key))
+        return tuple(_address(row) for row in rows)
+
+    async def repost(self, tx: AsyncConnection, reply: Reply, key: str) -> None:
+        """Edit the message with this key in every chat that has it."""
+        for place in await self.places(tx, key):
+            await self.post(tx, place, reply, key)
+
+    async def seen(self, tx: AsyncConnection, event_id: str) -> bool:
+        """Whether this event came before; if not it is kept, in the transaction that keeps what it leads to."""
+        if (await tx.execute(select(events.c.id).where(events.c.id == event_id))).first():
+            return True
+        await tx.execute(insert(events).values(id=event_id, at=self._clock.now()))
+        return False
+
+    async def press(self, token: str, address: Address, message_id: str) -> Press | None:
+        """What a press means; None when the token is unknown or does not belong to that message of that chat."""
+        query = (
+            select(buttons.c.command, messages)
+            .join(messages, buttons.c.message == messages.c.id)
+            .where(buttons.c.token == token)
+        )
+        async with self._store.connect() as tx:
+            row = (await tx.execute(query)).one_or_none()
+        if row is None or (row.platform, row.chat, row.message_id) != (address.platform, address.chat, message_id):
+            return None
+        return Press(row.command, row.key, row.message_id, _address(row))
+
+    def wake(self) -> None:
+        """Something was committed: deliver at once."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Deliver for ever. What a crash left in mid-send is sent again, marked so."""
+        async with self._store.begin() as tx:
+            await tx.execute(update(messages).where(messages.c.sending).values(sending=False, again=True))
+        while True:
+            self._wake.clear()
+            pause = await self._start_lanes()
+            try:
+                await asyncio.wait_for(self._wake.wait(), pause)
+            except TimeoutError:
+                continue
+
+    async def drained(self) -> bool:
+        """Whether nothing that is due waits for a running chat."""
+        async with self._store.connect() as tx:
+            row = (await tx.execute(self._waiting().where(messages.c.due_at <= self._clock.now()).limit(1))).first()
+        return row is None and not self._lanes
+
+    async def prune(self) -> None:
+        """Forget what was shown long ago, and old event ids (Telegram keeps updates for a day at most)."""
+        long_ago = self._clock.now() - timedelta(days=KEEP_DAYS)
+        async with self._store.begin() as tx:
+            await tx.execute(
+                delete(messages).where(messages.c.created_at < long_ago, messages.c.shown >= messages.c.wanted)
+            )
+            await tx.execute(delete(events).where(events.c.at < long_ago))
+
+    def _waiting(self) -> Any:  # noqa: ANN401 - a Select of the whole row
+        running = list(self._chats)
+        return (
+            select(messages)
+            .where(messages.c.shown < messages.c.wanted, messages.c.failed.is_(None), messages.c.platform.in_(running))
+            .order_by(messages.c.id)
+        )
+
+    async def _start_lanes(self) -> float | None:
+        """One task a chat with something due, so that a slow chat delays no other. Gives the seconds to the next due one."""
+        now = self._clock.now()
+        async with self._store.connect() as tx:
+            rows = (await tx.execute(self._waiting())).all()
+        pause: float | None = None
+        for row in rows:
+            lane = (row.platform, row.chat)
+            wait_s = (row.due_at - now).total_seconds()
+            if wait_s > 0:
+                pause = wait_s if pause is None else min(pause, wait_s)
+            elif lane not in self._lanes:
+                task = asyncio.create_task(self._lane(lane), name=f"outbox {row.platform}")
+                self._lanes[lane] = task
+        return pause
+
+    async def _lane(self, lane: tuple[str, str]) -> None:
+        """Deliver what is due in one chat, in order."""
+        try:
+            while True:
+                query = self._waiting().where(
+                    messages.c.platform == lane[0], messages.c.chat == lane[1], messages.c.due_at <= self._clock.now()
+                )
+                async with self._store.connect() as tx:
+                    row = (await tx.execute(query.limit(1))).one_or_none()
+                if row is None:
+                    return
+                await self._deliver(row)
+        except Exception:
+            log.exception("outbox lane broke; its messages stay", platform=lane[0])
+            await asyncio.sleep(1)
+        finally:
+            del self._lanes[lane]
+            self._wake.set()
+
+    async def _deliver(self, row: Any) -> None:  # noqa: ANN401 - a row of messages
+        """Send or edit one message, and keep what is known of it."""
+        chat, to, reply = self._chats[row.platform], _address(row), load_reply(row.reply)
+        tokens = await self._tokens(row.id)
+        try:
+            if row.message_id is None:
+                async with self._store.begin() as tx:
+                    await tx.execute(update(messages).where(messages.c.id == row.id).values(sending=True))
+                shown_as = await chat.send(to, reply, tokens, again=row.again)
+            else:
+                await chat.edit(to, row.message_id, reply, tokens)
+                shown_as = row.message_id
+        except SendFailed as trouble:
+            await self._not_shown(row, trouble)
+            return
+        async with self._store.begin() as tx:
+            await tx.execute(
+                update(messages)
+                .where(messages.c.id == row.id)
+                .values(message_id=shown_as, shown=row.wanted, sending=False, again=False, attempts=0)
+            )
+
+    async def _not_shown(self, row: Any, trouble: SendFailed) -> None:  # noqa: ANN401 - a row of messages
+        attempts = row.attempts + 1
+        pause = trouble.retry_after_s or min(PATIENCE_S, 0.5 * 2 ** min(attempts, 10)) * (
+            0.75 + secrets.randbelow(500) / 1000
+        )
+        values: dict[str, Any] = {
+            "sending": False,
+            "attempts": attempts,
+            "again": row.again or (trouble.maybe_shown and row.message_id is None),
+            "due_at": self._clock.now() + timedelta(seconds=0 if trouble.gone else pause),
+        }
+        if trouble.gone:
+            values["message_id"] = None
+        if trouble.permanent:
+            values["failed"] = str(trouble)[:500]
+        log.warning("message not shown", platform=row.platform, key=row.key, why=str(trouble), attempts=attempts)
+        async with self._store.begin() as tx:
+            await tx.execute(update(messages).where(messages.c.id == row.id).values(**values))
+
+    async def _offer(self, tx: AsyncConnection, message: int, reply: Reply) -> None:
+        """Give each button's command a token; a message that is edited keeps the tokens of what it still offers."""
+        wanted = {button.command for row in reply.buttons for button in row}
+        known = {row.command for row in await tx.execute(select(buttons.c.command).where(buttons.c.message == message))}
+        new = sorted(wanted - known)
+        if new:
+            await tx.execute(
+                insert(buttons), [{"token": secrets.token_urlsafe(12), "message": message, "command": c} for c in new]
+            )
+
+    async def _tokens(self, message: int) -> dict[str, str]:
+        async with self._store.connect() as tx:
+            rows = await tx.execute(select(buttons.c.command, buttons.c.token).where(buttons.c.message == message))
+            return {row.command: row.token for row in rows}
+
+
+def _address(row: Any) -> Address:  # noqa: ANN401 - a row of messages
+    return Address(row.platform, row.chat, row.thread, row.language)

@@ -1,0 +1,370 @@
+"""The settings: one TOML file, any value also from the environment (`MEMWARDEN_TELEGRAM__TOKEN`) or a file.
+
+Unknown keys are errors that name the nearest right one. Secrets hide themselves in repr and logs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import getpass
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from remote.policy import Policy, Sizing
+
+PLACES = (Path("memwarden.toml"), Path("/etc/memwarden/memwarden.toml"))
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; one line a trouble, each saying where and what is right."""
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value)
+        if not match:
+            raise ValueError('a duration is written like "15m" (s, m, h or d)')
+        return float(match[1]) * _UNITS_S[match[2]]
+    return value
+
+
+def _size(value: object) -> object:
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", value, re.IGNORECASE)
+        if not match:
+            raise ValueError('a size is written like "600M" (K, M, G or T)')
+        return int(float(match[1]) * _UNITS_BYTES[match[2].upper()])
+    return value
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _several(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Id = Annotated[str, BeforeValidator(_text)]
+Strings = Annotated[tuple[str, ...], BeforeValidator(_several)]
+PercentFigure = Annotated[float, Field(gt=0, le=100)]
+Language = Literal["en", "ru"]
+RoleName = Literal["viewer", "approver", "admin"]
+
+
+def _read_secret_files(data: Any) -> Any:  # noqa: ANN401 - raw settings
+    """Replace each `x_file` by `x`, read from the file; a bare name is looked up among systemd's credentials."""
+    if not isinstance(data, dict):
+        return data
+    for key in [key for key in data if key.endswith("_file")]:
+        path = Path(str(data.pop(key)))
+        if not path.is_absolute() and "CREDENTIALS_DIRECTORY" in os.environ:
+            path = Path(os.environ["CREDENTIALS_DIRECTORY"]) / path
+        try:
+            data[key.removesuffix("_file")] = path.read_text(encoding="utf-8").strip()
+        except OSError as trouble:
+            raise ValueError(f"{key}: cannot read {path}: {trouble.strerror}") from None
+    return data
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TelegramSettings(_Part):
+    """The Telegram bot. `api_base` is for a Bot API server of one's own; `light` defers aiogram's models (README)."""
+
+    token: SecretStr
+    api_base: str = ""
+    light: bool = True
+
+    _files = model_validator(mode="before")(_read_secret_files)
+
+
+class SlackSettings(_Part):
+    """The Slack app, in Socket Mode. `base_url` is for a proxy, with a slash at its end."""
+
+    bot_token: SecretStr
+    app_token: SecretStr
+    base_url: str = ""
+
+    _files = model_validator(mode="before")(_read_secret_files)
+
+
+class ChatSettings(_Part):
+    """One known chat: exactly one platform's id, the hosts that can be seen from it, whether alerts go there."""
+
+    telegram: Id | None = None
+    slack: str | None = None
+    console: bool = False
+    topic: Id = ""
+    hosts: Strings | None = None
+    alerts: bool = True
+    language: Language | None = None
+
+    @model_validator(mode="after")
+    def _one_platform(self) -> ChatSettings:
+        if sum((self.telegram is not None, self.slack is not None, self.console)) != 1:
+            raise ValueError("a chat has exactly one of telegram, slack, console")
+        return self
+
+    @property
+    def platform(self) -> str:
+        """`telegram`, `slack` or `console`."""
+        return "console" if self.console else "slack" if self.slack is not None else "telegram"
+
+    @property
+    def address(self) -> str:
+        """The platform's id of the chat."""
+        return self.telegram or self.slack or "console"
+
+
+class PersonSettings(_Part):
+    """One person, with the accounts that are theirs."""
+
+    telegram: Id | None = None
+    slack: str | None = None
+    console: bool = False
+    role: RoleName = "viewer"
+    language: Language | None = None
+
+
+class AlertSettings(_Part):
+    """When memory is an alert. Percents of memory used; `hold` is how long it must last; `repeat` while nothing changes."""
+
+    memory_percent: PercentFigure = 90.0
+    clear_percent: PercentFigure = 85.0
+    critical_percent: PercentFigure = 96.0
+    critical_available: Bytes = 100 << 20
+    hold: Seconds = 60.0
+    every: Seconds = 15.0
+    repeat: Seconds = 4 * 3600.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> AlertSettings:
+        if not self.clear_percent < self.memory_percent <= self.critical_percent:
+            raise ValueError("clear_percent must be below memory_percent, and that not above critical_percent")
+        return self
+
+
+class HostSettings(_Part):
+    """One host. Unknown keys of the server are refused, never learnt in silence."""
+
+    address: str
+    port: int = Field(22, ge=1, le=65535)
+    user: str = "root"
+    key: str | None = None
+    host_key: Strings = ()
+    known_hosts: str | None = None
+    jump: str | None = None
+    groups: Strings = ()
+    keep: Strings = ()
+    never_touch: Strings = ()
+    health: dict[str, str] = {}
+    alerts: dict[str, Any] = {}
+    connect_timeout: Seconds = 10.0
+
+
+class ApprovalSettings(_Part):
+    """Who must say yes. `expire` is how long a proposed plan may be approved."""
+
+    expire: Seconds = 900.0
+    reviewers: Literal[1, 2] = 1
+    self_approve: bool = True
+
+
+class SizingSettings(_Part):
+    """The runbook's rule as a ceiling (docs/settings.md)."""
+
+    gunicorn_workers_per_gib: float = Field(1.0, gt=0)
+    celery_processes_per_gib: float = Field(0.5, gt=0)
+    gunicorn_threads: int = Field(4, ge=1)
+    gunicorn_max_requests: int = Field(500, ge=0)
+    celery_max_tasks_per_child: int = Field(100, ge=0)
+    gunicorn_memory_max: Bytes = 600 << 20
+
+
+class Settings(BaseSettings):
+    """Everything memwarden can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MEMWARDEN_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    language: Language = "en"
+    store: str = "sqlite:///memwarden.db"
+    telegram: TelegramSettings | None = None
+    slack: SlackSettings | None = None
+    chats: dict[str, ChatSettings] = {}
+    people: dict[str, PersonSettings] = {}
+    hosts: dict[str, HostSettings] = {}
+    alerts: AlertSettings = AlertSettings()
+    approvals: ApprovalSettings = ApprovalSettings()
+    sizing: SizingSettings = SizingSettings()
+    celery_stop_timeout: Seconds = 600.0
+    log: Literal["debug", "info", "warning"] = "info"
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102 - pydantic-settings' own hook
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del settings_cls, dotenv_settings, file_secret_settings
+        return (env_settings, init_settings)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Settings:
+        groups = {group for host in self.hosts.values() for group in host.groups}
+        if both := sorted(groups & set(self.hosts)):
+            raise ValueError(f"hosts.{both[0]}: the name is both a host's and a group's")
+        if "all" in self.hosts or "all" in groups:
+            raise ValueError("hosts.all: the name `all` always means every host")
+        for name, chat in self.chats.items():
+            self._known(f"chats.{name}.hosts", chat.hosts or (), {*self.hosts, *groups})
+        for name, host in self.hosts.items():
+            if host.jump is not None:
+                self._known(f"hosts.{name}.jump", (host.jump,), set(self.hosts) - {name})
+            self.alerts_of(name)
+            seen, jump = {name}, host.jump
+            while jump is not None:
+                if jump in seen:
+                    raise ValueError(f"hosts.{name}.jump: the jumps go in a circle")
+                seen.add(jump)
+                jump = self.hosts[jump].jump
+        for name, chat in self.chats.items():
+            if chat.platform in {"telegram", "slack"} and getattr(self, chat.platform) is None:
+                raise ValueError(f"chats.{name}: there is no [{chat.platform}] with its token")
+        return self
+
+    @staticmethod
+    def _known(where: str, names: tuple[str, ...], known: set[str]) -> None:
+        for name in names:
+            if name.removeprefix("@") not in known:
+                raise ValueError(f"{where}: {name!r} is neither a host nor a group{_nearest(name, known)}")
+
+    def alerts_of(self, host: str) -> AlertSettings:
+        """The alert settings of one host: the general ones with its own on top."""
+        return AlertSettings.model_validate({**self.alerts.model_dump(), **self.hosts[host].alerts})
+
+    def policy(self, host: str) -> Policy:
+        """What remote and the commands need to know to judge and mend this host."""
+        one, alerts = self.hosts[host], self.alerts_of(host)
+        return Policy(
+            keep=one.keep,
+            never_touch=one.never_touch,
+            health=dict(one.health),
+            memory_percent=alerts.memory_percent,
+            clear_percent=alerts.clear_percent,
+            critical_percent=alerts.critical_percent,
+            critical_available_bytes=alerts.critical_available,
+            celery_stop_timeout_s=int(self.celery_stop_timeout),
+            sizing=Sizing(
+                gunicorn_workers_per_gib=self.sizing.gunicorn_workers_per_gib,
+                celery_processes_per_gib=self.sizing.celery_processes_per_gib,
+                gunicorn_threads=self.sizing.gunicorn_threads,
+                gunicorn_max_requests=self.sizing.gunicorn_max_requests,
+                celery_max_tasks_per_child=self.sizing.celery_max_tasks_per_child,
+                gunicorn_memory_max_bytes=self.sizing.gunicorn_memory_max,
+            ),
+        )
+
+    def expand(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Hosts named by hosts, groups or `all`; each once, a group's in the settings' order."""
+        found: dict[str, None] = {}
+        for name in names:
+            bare = name.removeprefix("@")
+            if bare in self.hosts and not name.startswith("@"):
+                found[bare] = None
+            found.update((host, None) for host, one in self.hosts.items() if bare == "all" or bare in one.groups)
+        return tuple(found)
+
+    def seen_from(self, chat: str) -> tuple[str, ...]:
+        """The hosts that can be seen from a chat, in the settings' order."""
+        listed = self.chats[chat].hosts if chat in self.chats else None
+        if listed is None:
+            return tuple(self.hosts)
+        allowed = set(self.expand(listed))
+        return tuple(host for host in self.hosts if host in allowed)
+
+
+def load(config: Path | None) -> Settings:
+    """The settings from `config`, or the first of the usual places, or the built-in default. Raises SettingsError."""
+    path = config or next((place for place in PLACES if place.is_file()), None)
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as trouble:
+            raise SettingsError(f"{path}: {trouble.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as trouble:
+            raise SettingsError(f"{path}: {trouble}") from None
+    try:
+        settings = Settings(**data)
+    except ValidationError as trouble:
+        raise SettingsError("\n".join(_trouble(path, error) for error in trouble.errors())) from None
+    return _with_defaults(settings)
+
+
+def _with_defaults(settings: Settings) -> Settings:
+    """Without hosts this machine is one; without people whoever sits at the console is an admin."""
+    changes: dict[str, Any] = {}
+    if not settings.hosts:
+        changes["hosts"] = {"local": HostSettings(address="local")}
+    if not settings.people:
+        changes["people"] = {_user(): PersonSettings(console=True, role="admin")}
+    return settings.model_copy(update=changes) if changes else settings
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name, as in a bare container
+        return f"uid{os.getuid()}"
+
+
+def _nearest(word: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _trouble(path: Path | None, error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    """One line for one of pydantic's errors: where, what, and the nearest right key for an unknown one."""
+    place = ".".join(str(part) for part in error["loc"])
+    where = f"{path or 'settings'}: {place}" if place else str(path or "settings")
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_nearest(str(error['loc'][-1]), _keys_beside(error['loc']))}"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _keys_beside(loc: tuple[int | str, ...]) -> set[str]:
+    """The keys that would have been right where `loc` has an unknown one."""
+    parts: dict[str, type[BaseModel]] = {
+        "telegram": TelegramSettings,
+        "slack": SlackSettings,
+        "chats": ChatSettings,
+        "people": PersonSettings,
+        "hosts": HostSettings,
+        "alerts": AlertSettings,
+        "approvals": ApprovalSettings,
+        "sizing": SizingSettings,
+    }
+    model = parts.get(str(loc[0]), Settings) if len(loc) > 1 else Settings
+    return set(model.model_fields)

@@ -1,0 +1,118 @@
+"""The store: SQLAlchemy on SQLite in WAL (PostgreSQL later), opened once for the process.
+
+Writes take turns behind one lock and BEGIN IMMEDIATE, so that no transaction of ours ever meets another's half.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+
+class StoreError(Exception):
+    """The store cannot be opened; one line that says why and what to try."""
+
+
+def path_of(url: str) -> Path | None:
+    """The file of a SQLite store, None for another kind."""
+    parsed = make_url(url)
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+class Store:
+    """One open store. `begin()` is the only way to write, `connect()` to read."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Wrap an engine that `open_store` made."""
+        self._engine = engine
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed when the block ends well, else rolled back."""
+        async with self._turn, self._engine.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """For reading only."""
+        async with self._engine.connect() as connection:
+            await connection.execution_options(writes=False)
+            yield connection
+
+    async def close(self) -> None:
+        """Close it; the last one out folds the write-ahead log into the file."""
+        await self._engine.dispose()
+
+
+async def open_store(url: str) -> Store:
+    """Bring the tables up to date (in a child process: alembic is heavy and used once) and open. Raises StoreError."""
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend not in DRIVERS:
+        raise StoreError(f"store: {backend} is not supported; use sqlite:///FILE")
+    path = path_of(url)
+    if path is not None and not path.parent.is_dir():
+        raise StoreError(f"store: there is no directory {path.parent}; make it, or set `store` to another place")
+    if path is not None:
+        _private(path)
+    await _migrate(url)
+    engine = create_async_engine(parsed.set(drivername=DRIVERS[backend]), pool_pre_ping=False)
+    if backend == "sqlite":
+        event.listen(engine.sync_engine, "connect", _sqlite_connect)
+        event.listen(engine.sync_engine, "begin", _sqlite_begin)
+    return Store(engine)
+
+
+def _private(path: Path) -> None:
+    """Make the file ours alone before anything is in it; SQLite gives its -wal and -shm the same mode."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        path.chmod(0o600)
+    except OSError as trouble:
+        raise StoreError(f"store: {path}: {trouble.strerror}") from None
+
+
+async def _migrate(url: str) -> None:
+    """Run the migrations in a child, so that neither alembic nor its memory stays in the process."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bot.store.migrate",
+        url,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await child.communicate()
+    if child.returncode:
+        last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
+        raise StoreError(f"store: {last[0]}")
+
+
+def _sqlite_connect(connection: Any, record: Any) -> None:  # noqa: ANN401 - DBAPI objects
+    """WAL with synchronous=FULL: what was committed survives a power cut (sqlite.org/pragma.html#pragma_synchronous)."""
+    del record
+    connection.isolation_level = None  # we begin ourselves: docs.sqlalchemy.org, "pysqlite serializable"
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Any) -> None:  # noqa: ANN401 - DBAPI objects
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes", True) else "BEGIN")

@@ -1,0 +1,39 @@
+"""`python -m bot.store.migrate URL`: bring the tables up to date, in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+
+def upgrade(url: str) -> None:
+    """Run every migration that is not there yet. Raises SQLAlchemyError."""
+    backend = make_url(url).get_backend_name()
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg") if backend == "postgresql" else url)
+    if backend == "sqlite":
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    engine.dispose()
+
+
+def main() -> None:
+    """Exit 1 with one line when it does not work."""
+    try:
+        upgrade(sys.argv[1])
+    except SQLAlchemyError as trouble:
+        sys.exit(str(getattr(trouble, "orig", None) or trouble).splitlines()[0])
+
+
+if __name__ == "__main__":
+    main()

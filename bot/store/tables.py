@@ -1,0 +1,196 @@
+"""The tables. What must survive is a row: a state, its audit row and the notice it causes are one transaction."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware moment, kept as seconds since 1970 (SQLite has no time zones)."""
+
+    impl = Float
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> float | None:
+        """To seconds."""
+        del dialect
+        return None if value is None else value.timestamp()
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> datetime | None:
+        """To an aware moment in UTC."""
+        del dialect
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+# An event with effects acts once: its platform id is kept in the transaction that keeps what it led to.
+events = Table(
+    "events", metadata, Column("id", String, primary_key=True), Column("at", Moment, nullable=False, index=True)
+)
+
+# The outbox. A row is one living message in one chat: what it should show (`reply`, version `wanted`) and what is known to be
+# shown (`shown`). `sending` is set before a send and cleared with its answer: found set at a start, the answer was lost.
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String, nullable=False),
+    Column("platform", String, nullable=False),
+    Column("chat", String, nullable=False),
+    Column("thread", String, nullable=False, default=""),
+    Column("language", String, nullable=False),
+    Column("reply", JSON, nullable=False),
+    Column("wanted", Integer, nullable=False, default=1),
+    Column("shown", Integer, nullable=False, default=0),
+    Column("message_id", String),
+    Column("sending", Boolean, nullable=False, default=False),
+    Column("again", Boolean, nullable=False, default=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("due_at", Moment, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("failed", Text),
+    UniqueConstraint("key", "platform", "chat", "thread", name="uq_messages_place"),
+    Index("ix_messages_waiting", "due_at", sqlite_where=text("shown < wanted AND failed IS NULL")),
+)
+
+# A button carries a random token; the command stays here, bound to the message that shows it.
+buttons = Table(
+    "buttons",
+    metadata,
+    Column("token", String, primary_key=True),
+    Column("message", ForeignKey("messages.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("command", String, nullable=False),
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("code", String, nullable=False, index=True),
+    Column("digest", String, nullable=False),
+    Column("host", String, nullable=False, index=True),
+    Column("state", String, nullable=False, index=True),
+    Column("draft", JSON, nullable=False),
+    Column("proposed_by", String, nullable=False),
+    Column("proposed_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("decided_by", String, nullable=False, default=""),
+    Column("decided_at", Moment),
+    Column("ended_at", Moment),
+    Column("before", JSON),
+    Column("after", JSON),
+    Column("output", Text, nullable=False, default=""),
+    Column("undoes", String),
+    Column("undone_by", String, nullable=False, default=""),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("plan", ForeignKey("plans.id", ondelete="CASCADE"), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("state", String, nullable=False),
+    Column("output", Text, nullable=False, default=""),
+    Column("holds", Boolean),
+    Column("started_at", Moment),
+    Column("ended_at", Moment),
+)
+
+# Who said yes, for the two-person rule; one voice a person.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("plan", ForeignKey("plans.id", ondelete="CASCADE"), primary_key=True),
+    Column("person", String, primary_key=True),
+    Column("at", Moment, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("who", String, nullable=False),
+    Column("what", String, nullable=False),
+    Column("host", String, nullable=False, default=""),
+    Column("plan", String, nullable=False, default="", index=True),
+    Column("detail", JSON, nullable=False),
+)
+
+# A thing wrong, from first sign to its end; at most one open for each key (`memory:prod`).
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String, nullable=False),
+    Column("host", String, nullable=False, index=True),
+    Column("rule", String, nullable=False),
+    Column("level", String, nullable=False),
+    Column("opened_at", Moment, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+    Column("told_at", Moment),
+    Column("closed_at", Moment),
+    Column("data", JSON, nullable=False),
+    Index(
+        "uq_incidents_open",
+        "key",
+        unique=True,
+        sqlite_where=text("closed_at IS NULL"),
+        postgresql_where=text("closed_at IS NULL"),
+    ),
+)
+
+# One row a kill, opened by whichever sign comes first, joined by (host, boot, pid) within the time that alerts/kills.py states.
+kills = Table(
+    "kills",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("host", String, nullable=False),
+    Column("boot_id", String, nullable=False),
+    Column("pid", Integer),
+    Column("monotonic_us", Integer, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("told", String, nullable=False, default=""),
+    Column("data", JSON, nullable=False),
+    Index("ix_kills_where", "host", "boot_id", "pid"),
+)
+
+# How far each host's journal has been read; saved in the transaction that keeps what was read.
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("host", String, primary_key=True),
+    Column("cursor", String, nullable=False),
+    Column("boot_id", String, nullable=False),
+    Column("saved_at", Moment, nullable=False),
+    Column("first_at", Moment, nullable=False),
+)
