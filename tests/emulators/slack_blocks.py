@@ -216,7 +216,7 @@ _SEEN: dict[str, Callable[[Json], str]] = {
     "data_table": _rows_seen,
     "markdown": _text_block_seen,
     "alert": _text_block_seen,
-    "divider": lambda block: "———",
+    "divider": lambda _: "———",
 }
 
 
