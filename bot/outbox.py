@@ -53,8 +53,11 @@ class Outbox:
         self._wake = asyncio.Event()
         self._lanes: dict[tuple[str, str], asyncio.Task[None]] = {}
 
-    async def post(self, tx: AsyncConnection, to: Address, reply: Reply, key: str) -> None:
-        """Want `reply` shown in this chat under `key`: a new message, or an edit of the one that has this key."""
+    async def post(self, tx: AsyncConnection, to: Address, reply: Reply, key: str, *, fresh: bool = False) -> None:
+        """Want `reply` shown in this chat under `key`: a new message, or an edit of the one that has this key.
+
+        `fresh` shows it anew, below what was said since, when somebody asked for it again; the old one is left behind.
+        """
         now, body = self._clock.now(), dump_reply(reply)
         place = and_(
             messages.c.key == key,
@@ -74,11 +77,11 @@ class Outbox:
             made = await tx.execute(insert(messages).values(**values, reply=body, due_at=now, created_at=now))
             assert made.inserted_primary_key is not None  # noqa: S101 - for the type checker: an insert of one row
             await self._offer(tx, int(made.inserted_primary_key[0]), reply)
-        elif row.reply != body:
+        elif row.reply != body or fresh:
+            if fresh:
+                await tx.execute(update(messages).where(messages.c.id == row.id).values(message_id=None, shown=0))
             await tx.execute(
-                update(messages)
-                .where(messages.c.id == row.id)
-                .values(reply=body, wanted=row.wanted + 1, due_at=now, failed=None)
+                update(messages).where(messages.c.id == row.id).values(reply=body, wanted=row.wanted + 1, due_at=now, failed=None)
             )
             await self._offer(tx, row.id, reply)
 
@@ -92,9 +95,13 @@ class Outbox:
         for place in await self.places(tx, key):
             await self.post(tx, place, reply, key)
 
+    async def known(self, tx: AsyncConnection, event_id: str) -> bool:
+        """Whether this event came before."""
+        return (await tx.execute(select(events.c.id).where(events.c.id == event_id))).first() is not None
+
     async def seen(self, tx: AsyncConnection, event_id: str) -> bool:
         """Whether this event came before; if not it is kept, in the transaction that keeps what it leads to."""
-        if (await tx.execute(select(events.c.id).where(events.c.id == event_id))).first():
+        if await self.known(tx, event_id):
             return True
         await tx.execute(insert(events).values(id=event_id, at=self._clock.now()))
         return False
@@ -102,9 +109,7 @@ class Outbox:
     async def press(self, token: str, address: Address, message_id: str) -> Press | None:
         """What a press means; None when the token is unknown or does not belong to that message of that chat."""
         query = (
-            select(buttons.c.command, messages)
-            .join(messages, buttons.c.message == messages.c.id)
-            .where(buttons.c.token == token)
+            select(buttons.c.command, messages).join(messages, buttons.c.message == messages.c.id).where(buttons.c.token == token)
         )
         async with self._store.connect() as tx:
             row = (await tx.execute(query)).one_or_none()
@@ -138,9 +143,7 @@ class Outbox:
         """Forget what was shown long ago, and old event ids (Telegram keeps updates for a day at most)."""
         long_ago = self._clock.now() - timedelta(days=KEEP_DAYS)
         async with self._store.begin() as tx:
-            await tx.execute(
-                delete(messages).where(messages.c.created_at < long_ago, messages.c.shown >= messages.c.wanted)
-            )
+            await tx.execute(delete(messages).where(messages.c.created_at < long_ago, messages.c.shown >= messages.c.wanted))
             await tx.execute(delete(events).where(events.c.at < long_ago))
 
     def _waiting(self) -> Any:  # noqa: ANN401 - a Select of the whole row
@@ -210,9 +213,7 @@ class Outbox:
 
     async def _not_shown(self, row: Any, trouble: SendFailed) -> None:  # noqa: ANN401 - a row of messages
         attempts = row.attempts + 1
-        pause = trouble.retry_after_s or min(PATIENCE_S, 0.5 * 2 ** min(attempts, 10)) * (
-            0.75 + secrets.randbelow(500) / 1000
-        )
+        pause = trouble.retry_after_s or min(PATIENCE_S, 0.5 * 2 ** min(attempts, 10)) * (0.75 + secrets.randbelow(500) / 1000)
         values: dict[str, Any] = {
             "sending": False,
             "attempts": attempts,

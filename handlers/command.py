@@ -16,6 +16,7 @@ class Command:
     annotations once and hands them over (bot/ports.py).
 
     `usage` is the line that wrong use is answered with (`/top HOST [COUNT]`); `role` the least role that may use it.
+    `effects` marks one that changes something: an event of it that is old (typed while the process was away) does not act.
     `hidden` ones (`/approve`, `/details`…) are left out of a chat's command menu. `open` ones answer a stranger in private.
     """
 
@@ -27,6 +28,7 @@ class Command:
     role: Role = "viewer"
     hidden: bool = False
     open: bool = False
+    effects: bool = False
 
 
 class Usage(Exception):  # noqa: N818 - "wrong use", answered with the right use; not a failure

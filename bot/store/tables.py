@@ -53,9 +53,7 @@ class Moment(TypeDecorator[datetime]):
 
 
 # An event with effects acts once: its platform id is kept in the transaction that keeps what it led to.
-events = Table(
-    "events", metadata, Column("id", String, primary_key=True), Column("at", Moment, nullable=False, index=True)
-)
+events = Table("events", metadata, Column("id", String, primary_key=True), Column("at", Moment, nullable=False, index=True))
 
 # The outbox. A row is one living message in one chat: what it should show (`reply`, version `wanted`) and what is known to be
 # shown (`shown`). `sending` is set before a send and cleared with its answer: found set at a start, the answer was lost.

@@ -38,6 +38,10 @@ class Hosts(Protocol):
         """Fingerprint of the key the host proved; empty before the first contact."""
         ...
 
+    def key(self) -> bytes:
+        """The secret that seals command lines in plans (`Seen.key`); one a store."""
+        ...
+
     async def ask(self, host: str, *facts: Fact[Any]) -> Answers:
         """Read facts. Raises HostError."""
         ...

@@ -1,0 +1,261 @@
+"""From an event of a chat to a Reply: who is it, may they, which command, with which ports. The chats' Inbox."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import inspect
+import secrets
+import shlex
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from bot.chat.base import Address, Pressed, Toast, Typed
+from bot.i18n import render
+from handlers.cards.failure import refusal
+from handlers.command import Command, Refused, Usage
+from handlers.reply import Failure, Line, Reply, Title
+from handlers.request import Request
+from remote.errors import HostError
+from remote.text import Mono, Span, T, Text, When
+
+if TYPE_CHECKING:
+    from bot.outbox import Outbox
+    from bot.people import People
+    from bot.store import Store
+    from handlers.ports.clock import Clock
+    from handlers.request import Person, Room
+
+log = structlog.get_logger(__name__)
+
+OLD_S = 120.0  # a command with effects older than this was typed to an absent bot (platforms.md 1.2)
+TOAST_S = 2.0  # a press is answered within this; Telegram forgets the query after ten to twenty seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A command with the ports it named, ready to be called with a Request."""
+
+    command: Command
+    ports: Mapping[str, object]
+
+
+def prepare(commands: Mapping[str, Command], ports: Mapping[type, object]) -> dict[str, Prepared]:
+    """Look once at what each command's `run` names and hand it those ports. Raises TypeError for a port nobody has."""
+    prepared = {}
+    for name, command in commands.items():
+        hints = typing.get_type_hints(command.run)
+        wanted = [p.name for p in inspect.signature(command.run).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        missing = [port for port in wanted if hints[port] not in ports]
+        if missing:
+            raise TypeError(f"/{name} asks for a port that nobody offers: {missing[0]}")
+        prepared[name] = Prepared(command, {port: ports[hints[port]] for port in wanted})
+    return prepared
+
+
+class Dispatcher:
+    """Answers Requests. One place turns errors into words; below it they are typed."""
+
+    def __init__(self, prepared: Mapping[str, Prepared], clock: Clock) -> None:
+        """`prepared` by command name."""
+        self._prepared = prepared
+        self._clock = clock
+
+    async def answer(self, request: Request) -> Reply:
+        """The reply to a request; never raises but for cancellation."""
+        one = self._prepared.get(request.command)
+        if one is None:
+            return self._unknown(request)
+        command = one.command
+        try:
+            self._allow(request, command)
+            return await command.run(request, **one.ports)
+        except (Usage, Refused) as trouble:
+            return refusal(trouble, command, request)
+        except HostError as trouble:
+            return failed(Failure(trouble.kind, trouble.text), request)
+        except Exception:
+            ident = secrets.token_hex(4)
+            log.exception("command failed", command=request.command, id=ident)
+            text = T("Something went wrong inside memwarden. Its log says more under {id}.", id=Mono(ident))
+            return failed(Failure("internal", text, ident), request)
+
+    def _allow(self, request: Request, command: Command) -> None:
+        if command.open:
+            return
+        if not request.person.may(command.role):
+            raise Refused("role", role_needed(command.role))
+        age = self._clock.now() - request.at
+        if command.effects and age > timedelta(seconds=OLD_S):
+            raise Refused(
+                "old",
+                T(
+                    "This came at {at}, {age} ago, while I was away. I did not do it; send it again if you still want it.",
+                    at=When(request.at),
+                    age=Span(age.total_seconds()),
+                ),
+            )
+
+    def _unknown(self, request: Request) -> Reply:
+        near = difflib.get_close_matches(request.command, self._prepared, 1, 0.5)
+        shown = Mono(f"/{request.command[:32]}")
+        text = (
+            T("There is no command {word}. Did you mean {near}?", word=shown, near=Mono(f"/{near[0]}"))
+            if near
+            else T("There is no command {word}. {help} lists them.", word=shown, help=Mono("/help"))
+        )
+        return failed(Failure("usage", text), request)
+
+
+def role_needed(role: str) -> Text:
+    """The sentence that names the role somebody lacks."""
+    match role:
+        case "admin":
+            return T("That needs the role admin.")
+        case "approver":
+            return T("That needs the role approver or admin.")
+        case _:
+            return T("That needs the role viewer. Ask the owner to add you to the settings.")
+
+
+def failed(failure: Failure, request: Request) -> Reply:
+    """A reply that says what failed."""
+    return Reply((Title(failure.text, "warning"),), error=failure, toast=failure.text if request.pressed else None)
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """A command line's words: quotes group, phones' smart quotes and dashes are read as the plain ones."""
+    plain = text.translate(str.maketrans({"“": '"', "”": '"', "„": '"', "’": "'", "‘": "'", "—": "--", "–": "-", "\u00a0": " "}))
+    try:
+        return tuple(shlex.split(plain))
+    except ValueError:
+        return tuple(plain.split())
+
+
+class Desk:
+    """The Inbox of all chats: keeps the event, finds who and where, answers through the outbox."""
+
+    def __init__(self, dispatcher: Dispatcher, people: People, outbox: Outbox, store: Store, clock: Clock) -> None:
+        """Nothing is received before the chats start."""
+        self._dispatcher = dispatcher
+        self._people = people
+        self._outbox = outbox
+        self._store = store
+        self._clock = clock
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def typed(self, event: Typed) -> None:
+        """See bot/chat/base.py."""
+        self._keep(asyncio.create_task(self._typed(event), name="typed"))
+
+    async def pressed(self, event: Pressed) -> Toast | None:
+        """See bot/chat/base.py."""
+        task = asyncio.create_task(self._pressed(event), name="pressed")
+        self._keep(task)
+        try:
+            return await asyncio.wait_for(asyncio.shield(task), TOAST_S)
+        except TimeoutError:
+            return None
+
+    async def drain(self, within_s: float) -> None:
+        """Let what was received come to its end."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_s)
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception():
+            log.error("an event was not handled", exc_info=task.exception())
+
+    async def _typed(self, event: Typed) -> None:
+        person = self._people.person(event.address.platform, event.sender)
+        room = self._people.room(event.address, private=event.private)
+        reply = self._stranger(event, person, room)
+        if reply is None and (room is None or person.role == "stranger"):
+            return
+        language = self._people.language(room, person, private=event.private)
+        request: Request | None = None
+        if reply is None:
+            assert room is not None  # noqa: S101 - for the type checker: returned above
+            request = make_request(event.event_id, person, room, event.text, event.at, language)
+            if request is None:
+                return
+            if await self._came_before(event.event_id):
+                return
+            reply = await self._dispatcher.answer(request)
+        await self._post(replace(event.address, language=language), reply, f"event:{event.event_id}", fresh=True)
+
+    async def _came_before(self, event_id: str) -> bool:
+        """The same event twice is answered once. It is kept with its answer; here it is only looked up, so that a crash in
+        between makes the platform's second delivery an honest new try (its effects are rows with guards of their own)."""
+        async with self._store.connect() as tx:
+            return await self._outbox.known(tx, event_id)
+
+    async def _post(self, to: Address, reply: Reply, key: str, *, fresh: bool) -> None:
+        async with self._store.begin() as tx:
+            if await self._outbox.seen(tx, key):
+                return
+            if reply.blocks:
+                await self._outbox.post(tx, to, reply, reply.key or key, fresh=fresh)
+        self._outbox.wake()
+
+    def _stranger(self, event: Typed, person: Person, room: Room | None) -> Reply | None:
+        """What an unknown person in private, or a known one in an unknown chat, is told; None for silence or a real answer."""
+        if person.role == "stranger":
+            if not event.private or event.sender.anonymous:
+                return None
+            text = T("I do not know you. Your id is {id}; the owner can add it to the settings.", id=Mono(event.sender.account))
+            return Reply((Line(text),))
+        if room is None:
+            text = T("This chat is not in my settings. Its id is {id}.", id=Mono(event.address.chat))
+            return Reply((Line(text),))
+        return None
+
+    async def _pressed(self, event: Pressed) -> Toast | None:
+        person = self._people.person(event.address.platform, event.sender)
+        room = self._people.room(event.address, private=event.private)
+        language = self._people.toast_language(room, person)
+        if person.role == "stranger" or room is None:
+            text = (
+                T("Only people of this team may press here, and I cannot see who you are.")
+                if event.sender.anonymous
+                else T("Only people of this team may press here. Your id is {id}.", id=Mono(event.sender.account))
+            )
+            return Toast(render(text, language), alert=True)
+        press = await self._outbox.press(event.token, event.address, event.message_id)
+        if press is None:
+            return Toast(
+                render(T("This button is from an older message. Use the newest one, or type the command."), language), alert=True
+            )
+        async with self._store.connect() as tx:
+            if await self._outbox.known(tx, f"event:{event.event_id}"):
+                return None
+        request = make_request(event.event_id, person, room, press.command, self._clock.now(), language)
+        assert request is not None  # noqa: S101 - our own button's command always has a name
+        reply = await self._dispatcher.answer(replace(request, pressed=True, reply_key=press.key))
+        posted = replace(press.address, language=self._people.language(room, person, private=event.private))
+        if reply.toast is not None:
+            await self._post(posted, Reply(), f"event:{event.event_id}", fresh=False)
+            return Toast(render(reply.toast, language, self._clock.now()), alert=not reply.ok)
+        await self._post(posted, reply, f"event:{event.event_id}", fresh=not reply.key)
+        return None
+
+
+def make_request(event_id: str, person: Person, room: Room, text: str, at: Any, language: str) -> Request | None:  # noqa: ANN401
+    """The Request that a line of text means; None when there is no command in it. `/mem@bot` is `/mem`."""
+    words = words_of(text)
+    if not words:
+        return None
+    name = words[0].removeprefix("/").split("@", 1)[0].lower()
+    if not name:
+        return None
+    return Request(event_id, person, room, name, words[1:], at, language)

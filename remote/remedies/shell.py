@@ -1,0 +1,105 @@
+"""The few shell sentences that remedies share. Every value that comes from a host is checked, then quoted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+from remote.remedies.base import CannotDraft
+from remote.text import Mono, T
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from remote.facts.units import Unit
+
+# systemd.unit(5): letters, digits and :-_.\ with @ for instances; nothing else is a unit's name
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,248}\.service")
+DROP_IN = "50-memwarden-stop.conf"
+
+
+quote = shlex.quote
+
+
+def unit_name(name: str) -> str:
+    """The name, quoted for sh. Raises CannotDraft for what systemd would not take."""
+    if not _UNIT.fullmatch(name) or name.startswith("-"):
+        raise CannotDraft(T("{unit} is no name that I would put into a command.", unit=Mono(name[:80])))
+    return shlex.quote(name)
+
+
+def path(name: str) -> str:
+    """An absolute path, quoted for sh. Raises CannotDraft for a relative one or one with control characters."""
+    if not name.startswith("/") or "/../" in f"{name}/" or any(ord(letter) < 32 for letter in name):  # noqa: PLR2004 - controls
+        raise CannotDraft(T("{path} is no path that I would put into a command.", path=Mono(name[:80])))
+    return shlex.quote(name)
+
+
+def unchanged(unit: Unit) -> str:
+    """A script that exits 0 while the unit is what the plan was drawn from: same run, same files, no reload pending."""
+    name, files = unit_name(unit.id), " ".join(path(one) for one in (unit.fragment_path, *unit.drop_in_paths) if one)
+    lines = [
+        f'show() {{ systemctl show --value -p "$1" {name}; }}',
+        f'[ "$(show InvocationID)" = {shlex.quote(unit.invocation_id)} ] || {{ echo "{unit.id} was started or stopped since"; exit 1; }}',
+        f'[ "$(show NeedDaemonReload)" = no ] || {{ echo "{unit.id}: its files changed on disk, a daemon-reload is pending"; exit 1; }}',
+        f'[ "$(show FragmentPath)" = {shlex.quote(unit.fragment_path)} ] || {{ echo "{unit.id} comes from another file now"; exit 1; }}',
+    ]
+    if unit.settings_hash and files:
+        lines.append(
+            f'[ "$(cat {files} | sha256sum | cut -c1-64)" = {unit.settings_hash} ] || {{ echo "the files of {unit.id} changed"; exit 1; }}'
+        )
+    return "\n".join(lines)
+
+
+def softly(unit: str, timeout_s: int) -> str:
+    """Let a celery unit finish its task when it is stopped: KillMode=control-group would end the pool child with it
+    (kills.md 9, tried). The drop-in lives in /run: a reboot takes it back."""
+    name = unit_name(unit)
+    place = f"/run/systemd/system/{name}.d"
+    return (
+        f"mkdir -p {place} && printf '[Service]\\nKillMode=mixed\\nTimeoutStopSec={timeout_s}\\n' > {place}/{DROP_IN}"
+        " && systemctl daemon-reload"
+    )
+
+
+def no_longer_softly(unit: str) -> str:
+    """Take the drop-in of `softly` away, whether it is there or not."""
+    name = unit_name(unit)
+    place = f"/run/systemd/system/{name}.d"
+    return f"rm -f {place}/{DROP_IN}; rmdir {place} 2>/dev/null; systemctl daemon-reload"
+
+
+def unlink(links: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Remove exactly these symlinks, each only while it still points where it did."""
+    return tuple(f'[ "$(readlink {path(at)})" != {shlex.quote(to)} ] || rm -f {path(at)}' for at, to in links)
+
+
+def relink(links: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Bring exactly these symlinks back; what somebody put there since is left alone."""
+    return tuple(
+        f"mkdir -p {path(at.rsplit('/', 1)[0])} && {{ [ -e {path(at)} ] || [ -L {path(at)} ] || ln -s {shlex.quote(to)} {path(at)}; }}"
+        for at, to in links
+    )
+
+
+def state(unit: str, *states: str) -> str:
+    """A test that the unit's ActiveState is one of `states`."""
+    return f'case "$(systemctl show --value -p ActiveState {unit_name(unit)})" in {"|".join(states)}) ;; *) exit 1;; esac'
+
+
+def points(at: str, to: str) -> str:
+    """A test that the symlink is there and points where it should."""
+    return f'[ "$(readlink {path(at)})" = {shlex.quote(to)} ] || exit 1'
+
+
+def healthy(unit: str, *, health_url: str = "") -> str:
+    """A test that a unit runs, with a live main process, and answers on its health URL where one is set."""
+    name = unit_name(unit)
+    lines = [
+        state(unit, "active"),
+        f'kill -0 "$(systemctl show --value -p MainPID {name})" || exit 1',
+    ]
+    if health_url:
+        lines.append(f"curl -fsS -o /dev/null --max-time 5 {shlex.quote(health_url)} || exit 1")
+    return "\n".join(lines)
