@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from remote.errors import Unparsable
+from remote.facts.base import Fact, Unreadable
+from remote.facts.reading import decimal, read_proc, refusal, unreadable, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +39,97 @@ class Memory:
     def swap_used_bytes(self) -> int:
         """Swap in use."""
         return self.swap_total_bytes - self.swap_free_bytes
+
+
+# Builtins only: a fork costs as much as all of this together. oom_kill is in Linux 4.13 and later, PSI in 4.20.
+SCRIPT = r"""
+[ -r /proc/meminfo ] || { echo '! missing /proc/meminfo'; exit 0; }
+while read -r k v u; do
+  case $k in
+    MemTotal:|MemAvailable:|SwapTotal:) printf '%s %s\n' "$k" "$v" ;;
+    SwapFree:) printf '%s %s\n' "$k" "$v"; break ;;
+  esac
+done </proc/meminfo
+if [ -r /proc/pressure/memory ]; then
+  while read -r k v u; do printf '%s %s\n' "$k" "$v"; done </proc/pressure/memory
+fi
+if [ -r /proc/vmstat ]; then
+  while read -r k v; do
+    case $k in oom_kill) printf '%s %s\n' "$k" "$v"; break ;; esac
+  done </proc/vmstat
+fi
+read -r v u </proc/uptime && printf 'uptime %s\n' "$v"
+exit 0
+"""
+
+
+def parse(output: str) -> Memory | Unreadable:
+    """The script's `name value` lines. Without MemAvailable (before Linux 3.14) nothing honest can be said."""
+    refused = refusal(output)
+    if refused is not None:
+        return refused
+    values: dict[str, str] = {}
+    for line in output.splitlines():
+        name, _, value = line.partition(" ")
+        if not value:
+            raise Unparsable(line)
+        values[name.removesuffix(":")] = value
+    return _memory(values)
+
+
+def _memory(values: Mapping[str, str]) -> Memory | Unreadable:
+    if "MemTotal" not in values:
+        raise Unparsable("no MemTotal")
+    if "MemAvailable" not in values:
+        return unreadable("unsupported", "MemAvailable")
+    uptime = values.get("uptime")
+    if uptime is None:
+        raise Unparsable("no uptime")
+    oom_kills = values.get("oom_kill")
+    return Memory(
+        total_bytes=_kib(values, "MemTotal"),
+        available_bytes=_kib(values, "MemAvailable"),
+        swap_total_bytes=_kib(values, "SwapTotal"),
+        swap_free_bytes=_kib(values, "SwapFree"),
+        pressure=_pressure(values),
+        oom_kills=None if oom_kills is None else whole(oom_kills),
+        uptime_s=decimal(uptime),
+    )
+
+
+def _kib(values: Mapping[str, str], name: str) -> int:
+    return whole(values.get(name, "0")) * 1024
+
+
+def _pressure(values: Mapping[str, str]) -> Pressure | None:
+    if "some" not in values or "full" not in values:
+        return None
+    return Pressure(_avg10(values["some"]), _avg10(values["full"]))
+
+
+def _avg10(text: str) -> float:
+    return decimal(text.removeprefix("avg10="))
+
+
+def read_local() -> Memory | Unreadable:
+    """This machine's memory by psutil, and by the same /proc files for what psutil does not tell."""
+    import psutil
+
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    vmstat = dict(line.split(" ", 1) for line in (read_proc("/proc/vmstat") or "").splitlines())
+    psi = dict(line.split(" ", 2)[:2] for line in (read_proc("/proc/pressure/memory") or "").splitlines())
+    uptime = read_proc("/proc/uptime")
+    if uptime is None:
+        return unreadable("missing", "/proc/uptime")
+    return Memory(
+        total_bytes=memory.total,
+        available_bytes=memory.available,
+        swap_total_bytes=swap.total,
+        swap_free_bytes=swap.free,
+        pressure=_pressure(psi),
+        oom_kills=whole(vmstat["oom_kill"]) if "oom_kill" in vmstat else None,
+        uptime_s=decimal(uptime.split()[0]),
+    )
+
+
+MEMORY: Fact[Memory] = Fact("memory", SCRIPT, parse, cap_bytes=64 << 10, local=read_local)

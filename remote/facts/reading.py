@@ -1,0 +1,58 @@
+"""What the parsers of several facts share: a script's own refusal, numbers, and where a local reader finds its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from remote.errors import Unparsable
+from remote.facts.base import Unreadable
+from remote.text import Mono, T, Text
+
+
+def _why(kind: str, thing: str) -> Text:
+    match kind:
+        case "denied":
+            return T("no permission to read {thing}", thing=Mono(thing))
+        case "missing":
+            return T("{thing} is not there", thing=Mono(thing))
+        case "unsupported":
+            return T("this host does not offer {thing}", thing=Mono(thing))
+        case _:
+            return T("{thing} could not be read", thing=Mono(thing))
+
+
+def unreadable(kind: str, thing: str) -> Unreadable:
+    """An `Unreadable` of this kind about `thing` (a path or a program)."""
+    return Unreadable(kind, _why(kind, thing))
+
+
+def refusal(output: str) -> Unreadable | None:
+    """What a script said by a first line `! KIND THING`: that it could not read, and why."""
+    first = output.split("\n", 1)[0].split(" ", 2)
+    if first[0] != "!":
+        return None
+    kind, thing = (*first[1:], "", "")[:2]
+    return unreadable(kind if kind in {"denied", "missing", "unsupported"} else "failed", thing[:200])
+
+
+def whole(text: str) -> int:
+    """A decimal integer of at most 20 digits (a kernel's counter has no more). Raises Unparsable."""
+    if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 21):  # noqa: PLR2004 - said above
+        raise Unparsable(text)
+    return int(text)
+
+
+def decimal(text: str) -> float:
+    """A plain decimal number (`12.50`), no exponent, nan or infinity. Raises Unparsable."""
+    digits = text.replace(".", "", 1)
+    if not (text.isascii() and digits.isdigit() and len(text) <= 40):  # noqa: PLR2004 - longer is no number of the kernel
+        raise Unparsable(text)
+    return float(text)
+
+
+def read_proc(path: str) -> str | None:
+    """The text of a file of this machine's /proc; None where it is missing, vanished or may not be read."""
+    try:
+        return Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    except OSError:  # psi=0 gives EOPNOTSUPP, a vanished process ESRCH
+        return None
