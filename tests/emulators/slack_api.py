@@ -127,9 +127,7 @@ class WebApi:
             asked.error = "ratelimited"
             return ratelimited(wait_s)
         try:
-            if malformed:
-                raise Refused(malformed)
-            body = {"ok": True} | self._call(request, asked.call)
+            body = {"ok": True} | self._call(request, asked.call, malformed)
         except Refused as refused:
             asked.error = refused.error
             body = {"ok": False, "error": refused.error} | refused.extra
@@ -148,7 +146,9 @@ class WebApi:
         recent.append(now)
         return None
 
-    def _call(self, request: web.Request, call: Call) -> dict[str, Any]:
+    def _call(self, request: web.Request, call: Call, malformed: str | None) -> dict[str, Any]:
+        if malformed:
+            raise Refused(malformed)
         method = self._methods.get(call.method)
         if method is None:
             raise Refused("unknown_method", req_method=call.method)
@@ -386,7 +386,7 @@ async def parsed(request: web.Request) -> tuple[dict[str, Any], str | None]:
     return {key: _nested(key, value) for key, value in form.items()}, None
 
 
-def _nested(key: str, value: str) -> Any:
+def _nested(key: str, value: str) -> object:
     if key not in NESTED:
         return value
     try:

@@ -39,7 +39,7 @@ T = TypeVar("T")
 class Refused(Exception):  # noqa: N818 - an answer of the platform, not a failure of the emulator
     """What Slack answers with `ok: false`."""
 
-    def __init__(self, error: str, **extra: Any) -> None:
+    def __init__(self, error: str, **extra: object) -> None:
         super().__init__(error)
         self.error = error
         self.extra = extra
