@@ -3,7 +3,6 @@
 set -eu
 units='teaching_panel.service celery.service celery_worker.service celery-beat.service celery_beat.service
     celery-combined.service'
-systemctl enable --quiet --now redis-server.service
 systemctl enable --quiet $units
 systemctl start $units
 

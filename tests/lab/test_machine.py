@@ -80,7 +80,7 @@ def test_runbook_server_has_its_twins_and_a_stray(lab: Lab) -> None:
 
     names = lab.run("systemctl list-units --plain --no-legend --state=active 'celery*'", check=True).stdout
     assert {line.split()[0] for line in names.splitlines()} == CELERY_UNITS
-    mains = lab.run("pgrep -f '^/usr/bin/python3 .*celery ' -u www-data", check=True).stdout.split()
+    mains = lab.run("pgrep -f '^python3 /usr/bin/celery ' -u www-data", check=True).stdout.split()
     cgroups = [lab.run(f"cat /proc/{pid}/cgroup", check=True).stdout.strip() for pid in mains]
     strays = [cgroup for cgroup in cgroups if "/user.slice/" in cgroup]
     assert len(strays) == 2  # the worker and its one child

@@ -4,3 +4,4 @@ ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "teaching_panel.urls"
 INSTALLED_APPS: list = []
 USE_TZ = True
+TIME_ZONE = "UTC"
