@@ -6,17 +6,25 @@ The refusals follow https://github.com/tdlib/telegram-bot-api and https://github
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
 import dataclasses
 import enum
+import inspect
 import itertools
 import json
 import re
+import signal
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Literal, TypeAlias, TypeVar, cast
+from datetime import UTC, datetime, timedelta
+from typing import Literal, Self, TypeAlias, TypeVar, cast
+
+from aiohttp import web
 
 JsonObject: TypeAlias = dict[str, object]
 T = TypeVar("T")
@@ -31,7 +39,6 @@ MARKUP_LIMIT_BYTES = 10_240
 COMMANDS_LIMIT = 100
 PHOTO_LIMIT_BYTES = 10 * 1024 * 1024
 LONG_POLL_LIMIT_S = 50
-GENERAL_TOPIC = 1
 DELETABLE_FOR = timedelta(hours=48)
 
 ANONYMOUS_ADMIN_ID = 1087968824
@@ -951,7 +958,7 @@ class TelegramEmulator:
         """What `TelegramAPIServer.from_base` wants."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> TelegramEmulator:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -985,15 +992,15 @@ class TelegramEmulator:
 
     def add_person(
         self,
-        id: int,
+        person_id: int,
         name: str,
         *,
         username: str | None = None,
-        language_code: str | None = None,  # noqa: A002
+        language_code: str | None = None,
     ) -> Person:
         """Make a person known; their private chat opens when they first say something there."""
-        person = Person(id, name, username, language_code)
-        self.people[id] = person
+        person = Person(person_id, name, username, language_code)
+        self.people[person_id] = person
         return person
 
     def open_private_chat(self, person: Person) -> Chat:
@@ -1003,23 +1010,23 @@ class TelegramEmulator:
 
     def add_group(
         self,
-        id: int,  # noqa: A002
+        chat_id: int,
         title: str = "ops",
         *,
-        type: ChatType | None = None,  # noqa: A002
+        kind: ChatType | None = None,
         topics: Iterable[int] = (),
         bot_status: MemberStatus = "member",
         members: Iterable[Person] = (),
     ) -> Chat:
         """Make a group with the bot in it; ids below -1000000000000 are supergroups. With topics it is a forum."""
-        kind: ChatType = type or ("supergroup" if id < -1_000_000_000_000 else "group")
-        chat = Chat(id, kind, title, bot_status=bot_status)
+        found: ChatType = kind or ("supergroup" if chat_id < -1_000_000_000_000 else "group")
+        chat = Chat(chat_id, found, title, bot_status=bot_status)
         chat.topics = dict.fromkeys(topics, "open")
         chat.is_forum = bool(chat.topics)
         for person in members:
             self.people.setdefault(person.id, person)
             chat.members[person.id] = "member"
-        self.chats[id] = chat
+        self.chats[chat_id] = chat
         return chat
 
     def close_topic(self, chat: int | Chat, thread: int) -> None:
@@ -1048,7 +1055,7 @@ class TelegramEmulator:
     def migrate(self, chat: int | Chat, new_id: int) -> Chat:
         """Turn a group into a supergroup, with both service messages."""
         old = self._chat(chat)
-        new = self.add_group(new_id, old.title, type="supergroup", bot_status=old.bot_status)
+        new = self.add_group(new_id, old.title, kind="supergroup", bot_status=old.bot_status)
         new.members = dict(old.members)
         old.migrated_to = new_id
         author = self.people[next(iter(old.members), self.bot.id)]
@@ -1670,11 +1677,19 @@ class TelegramEmulator:
         return listed
 
 
-_ADMIN_RIGHTS = (
-    "can_manage_chat can_delete_messages can_manage_video_chats can_restrict_members can_promote_members "
-    "can_change_info can_invite_users can_post_stories can_edit_stories can_delete_stories "
-    "can_send_welcome_messages"
-).split()
+_ADMIN_RIGHTS = [
+    "can_manage_chat",
+    "can_delete_messages",
+    "can_manage_video_chats",
+    "can_restrict_members",
+    "can_promote_members",
+    "can_change_info",
+    "can_invite_users",
+    "can_post_stories",
+    "can_edit_stories",
+    "can_delete_stories",
+    "can_send_welcome_messages",
+]
 
 
 def _unix(moment: datetime) -> int:
@@ -1810,7 +1825,7 @@ class Control:
         self.port = port
         self._runner: web.AppRunner | None = None
 
-    async def __aenter__(self) -> Control:
+    async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[_control_errors])
         for name in ("person", "group", "say", "press", "redeliver", "fault", "hold", "release", "expire"):
             app.router.add_post(f"/{name}", getattr(self, f"_{name}"))
