@@ -192,3 +192,6 @@ cursors = Table(
     Column("saved_at", Moment, nullable=False),
     Column("first_at", Moment, nullable=False),
 )
+
+# Single values of this store: `key` seals command lines in plans, `watched_until` is when the process last lived.
+meta = Table("meta", metadata, Column("name", String, primary_key=True), Column("value", String, nullable=False))
