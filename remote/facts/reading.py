@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from remote.errors import Unparsable
@@ -48,6 +49,21 @@ def decimal(text: str) -> float:
     if not (text.isascii() and digits.isdigit() and len(text) <= 40):  # noqa: PLR2004 - longer is no number of the kernel
         raise Unparsable(text)
     return float(text)
+
+
+_ESCAPE = re.compile(r"((?:\\[0-7]{3})+)|\\(.)", re.DOTALL | re.ASCII)
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+
+
+def unescape(text: str) -> str:
+    """Undo the escapes of the kernel (`\\n`, `\\\\`) and of ls (`\\ `, `\\303\\244`: the bytes of one character)."""
+    return _ESCAPE.sub(_unescaped, text)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    if found[2] is not None:
+        return _ESCAPED.get(found[2], found[2])
+    return bytes(int(code, 8) & 0xFF for code in found[1].split("\\")[1:]).decode("utf-8", "surrogateescape")
 
 
 def read_proc(path: str) -> str | None:
