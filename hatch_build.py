@@ -20,8 +20,8 @@ class CatalogueHook(BuildHookInterface[Any]):
 def compile_catalogue(path: Path) -> None:
     """Write the `.mo` of one `.po`; a broken catalogue fails the build."""
     # Imported here: `hatchling` loads this file for metadata alone, where build requirements may not be installed yet.
-    from babel.messages.mofile import write_mo  # noqa: PLC0415
-    from babel.messages.pofile import read_po  # noqa: PLC0415
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
 
     with path.open("rb") as source:
         catalogue = read_po(source, locale=path.parts[-3], abort_invalid=True)
