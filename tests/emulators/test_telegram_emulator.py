@@ -238,13 +238,20 @@ async def test_who_speaks_is_told_as_telegram_tells_it(telegram: TelegramEmulato
     telegram.say(GROUP, OWNER, "c", forwarded=True)
     telegram.say(OWNER.id, OWNER, "/start")
     anonymous, channel, forwarded, private = (update.message for update in await bot.get_updates())
-    assert anonymous and anonymous.from_user and anonymous.sender_chat
+    assert anonymous
+    assert anonymous.from_user
+    assert anonymous.sender_chat
     assert (anonymous.from_user.id, anonymous.sender_chat.id) == (1087968824, GROUP)
-    assert channel and channel.from_user and channel.sender_chat
+    assert channel
+    assert channel.from_user
+    assert channel.sender_chat
     assert channel.from_user.id == 136817688
     assert channel.sender_chat.id != GROUP
-    assert forwarded and forwarded.forward_origin
-    assert private and private.from_user and private.entities
+    assert forwarded
+    assert forwarded.forward_origin
+    assert private
+    assert private.from_user
+    assert private.entities
     assert (private.chat.type, private.from_user.language_code) == ("private", "ru")
     assert private.entities[0].type == "bot_command"
 
@@ -255,7 +262,8 @@ async def test_topics_and_replies_both_have_thread_ids(telegram: TelegramEmulato
     sent = await bot.send_message(GROUP, "a message")
     telegram.say(GROUP, OWNER, "a reply", reply_to=sent.message_id)
     topic, reply = (update.message for update in await bot.get_updates())
-    assert topic and reply
+    assert topic
+    assert reply
     assert (topic.message_thread_id, topic.is_topic_message) == (7, True)
     assert (reply.message_thread_id, reply.is_topic_message) == (sent.message_id, None)
     assert reply.reply_to_message
@@ -430,7 +438,8 @@ async def test_a_press_on_an_old_view(bot: Bot, telegram: TelegramEmulator) -> N
         telegram.press(message, "Approve", OWNER)
     telegram.press(message, "Approve", OWNER, stale=True, inaccessible=True)
     update = (await bot.get_updates())[0]
-    assert update.callback_query and update.callback_query.message
+    assert update.callback_query
+    assert update.callback_query.message
     assert update.callback_query.data == "approve:1"
     assert not isinstance(update.callback_query.message, AiogramMessage)
 
@@ -587,7 +596,8 @@ async def test_a_group_becomes_a_supergroup(bot: Bot, telegram: TelegramEmulator
         await bot.send_message(-77, "x")
     assert refusal.value.migrate_to_chat_id == -1000000000077
     old, new = (update.message for update in await bot.get_updates())
-    assert old and new
+    assert old
+    assert new
     assert (old.migrate_to_chat_id, new.migrate_from_chat_id) == (-1000000000077, -77)
     await bot.send_message(-1000000000077, "x")
 
@@ -617,7 +627,7 @@ async def test_wrong_tokens_and_unknown_methods(telegram: TelegramEmulator) -> N
 async def test_json_form_and_query_are_all_read(telegram: TelegramEmulator, group: Chat) -> None:
     url = f"/bot{telegram.token}/sendmessage"
     body = {"chat_id": GROUP, "text": "x", "reply_markup": {"inline_keyboard": [[{"text": "b", "callback_data": "d"}]]}}
-    as_text = {**body, "reply_markup": json.dumps(body["reply_markup"]), "chat_id": str(GROUP)}
+    as_text = {"chat_id": str(GROUP), "text": "x", "reply_markup": json.dumps(body["reply_markup"])}
     parts = aiohttp.FormData(as_text, default_to_multipart=True)
     async with aiohttp.ClientSession(telegram.base_url) as session:
         for answer in (
