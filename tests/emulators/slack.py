@@ -408,9 +408,11 @@ class Control:
 
         return await self.slack.wait_for(found, timeout_s)
 
-    async def fault(self, when: int | str, kind: str, **how: Any) -> dict[str, Any]:
+    async def fault(
+        self, when: int | str, kind: str, times: int | None = 1, after: int = 0, seconds: float = 1, status: int = 503
+    ) -> dict[str, Any]:
         """Plan a fault; see `Faults.on`."""
-        self.slack.faults.on(when, kind, **how)
+        self.slack.faults.on(when, kind, times=times, after=after, seconds=seconds, status=status)
         return {}
 
     async def hold(self, when: int | str, stage: str) -> dict[str, int]:
@@ -453,13 +455,16 @@ class Control:
         await self.slack.sockets.redeliver(delivery)
         return delivery_as_json(delivery)
 
-    async def add_user(self, **arguments: Any) -> dict[str, Any]:
+    async def add_user(self, user: str, name: str, team: str = TEAM, *, guest: bool = False) -> dict[str, Any]:
         """See `World.add_user`."""
-        return asdict(self.slack.world.add_user(**arguments))
+        return asdict(self.slack.world.add_user(user, name, team=team, guest=guest))
 
-    async def add_channel(self, **arguments: Any) -> dict[str, Any]:
+    async def add_channel(
+        self, channel: str, name: str, *, member: bool = True, private: bool = False, archived: bool = False
+    ) -> dict[str, Any]:
         """See `World.add_channel`."""
-        return {"id": self.slack.world.add_channel(**arguments).id}
+        added = self.slack.world.add_channel(channel, name, member=member, private=private, archived=archived)
+        return {"id": added.id}
 
 
 def as_json(message: Message) -> dict[str, Any]:
