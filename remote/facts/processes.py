@@ -277,7 +277,8 @@ def _row(value: str) -> _Row:
     numbers = [whole(number) for number in value.split(" ")]
     if len(numbers) != 6:  # noqa: PLR2004 - the fields of _Row that are numbers
         raise Unparsable(value)
-    return _Row(*numbers)
+    pid, ppid, ticks, uid, rss, swap = numbers
+    return _Row(pid, ppid, ticks, uid, rss, swap)
 
 
 def _extra(head: _Head, kind: str, value: str) -> None:
@@ -387,7 +388,7 @@ def _followed(link: str) -> str | None:
 
 
 def _cgroup(text: str) -> str:
-    """systemd's own hierarchy where it has one, else that of memory, else the unified one: as the script chooses."""
+    """The path in systemd's own hierarchy, else in that of memory, else in the unified one: as the script chooses."""
     groups = {kind: path for _, kind, path in (line.split(":", 2) for line in text.splitlines() if line.count(":") > 1)}
     return next((groups[kind] for kind in ("name=systemd", "memory", "") if kind in groups), "")
 

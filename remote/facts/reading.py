@@ -56,7 +56,7 @@ _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v
 
 
 def unescape(text: str) -> str:
-    """Undo the escapes of the kernel (`\\n`, `\\\\`) and of ls (`\\ `, `\\303\\244`: the bytes of one character)."""
+    r"""Undo the escapes of the kernel (`\n`, `\\`) and of ls (`\ `, `\303\244`: the bytes of one character)."""
     return _ESCAPE.sub(_unescaped, text)
 
 
