@@ -37,7 +37,9 @@ _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 _FEW = 10  # below this many GiB one decimal is worth its place
 
 
-def render(value: Value, language: str, now: datetime | None = None, *, short: bool = False) -> str:
+def render(  # noqa: C901, PLR0911 - one line a kind of value
+    value: Value, language: str, now: datetime | None = None, *, short: bool = False
+) -> str:
     """The value in `language`. `now` says which day is today (a date is shown otherwise); `short` is for tables' cells.
 
     Never raises: an unknown language, a missing translation or a place without a value falls back to English or itself.
@@ -206,14 +208,14 @@ def extract() -> Catalog:
 
     # No date and no line numbers: the template changes when a sentence does, and only then.
     template = Catalog(project=DOMAIN, fuzzy=False, creation_date=datetime(2026, 1, 1, tzinfo=UTC))
-    found = sorted(
+    found = [
         (f"{source}/{name}", message)
         for source in SOURCES
         for name, _line, message, _comments, _context in extract_from_dir(
             _root() / source, method_map=[("**.py", "python")], keywords=dict(KEYWORDS), comment_tags=()
         )
-    )
-    for name, message in found:
+    ]
+    for name, message in sorted(found, key=lambda one: (one[0], str(one[1]))):
         template.add(message, locations=[(name, 0)])
     return template
 
@@ -230,8 +232,16 @@ def _write(path: Path, catalogue: Catalog) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as sink:
-        write_po(sink, catalogue, width=120, omit_header=False, sort_by_file=False, sort_output=True,
-                 include_lineno=False, ignore_obsolete=True)
+        write_po(
+            sink,
+            catalogue,
+            width=120,
+            omit_header=False,
+            sort_by_file=False,
+            sort_output=True,
+            include_lineno=False,
+            ignore_obsolete=True,
+        )
 
 
 def update() -> None:
@@ -267,7 +277,9 @@ def complaints() -> list[str]:
     for language, path in _catalogue_paths():
         catalogue = _read(path, language)
         found += _differences(wanted, catalogue, language)
-        found += [f"{language}: {words}: {_first(message)!r}" for message in catalogue if message.id for words in _faults(message)]
+        found += [
+            f"{language}: {words}: {_first(message)!r}" for message in catalogue if message.id for words in _faults(message)
+        ]
     return found
 
 

@@ -1,0 +1,59 @@
+"""How wrong use, refusals and hosts that do not answer are said."""
+
+from __future__ import annotations
+
+from handlers.cards.choose import choose_host
+from handlers.command import Command, Refused, Usage
+from handlers.reply import Block, Code, Failure, HostAnswer, Line, Reply, Title
+from handlers.request import Request
+from remote.errors import HostError
+from remote.facts.base import Unreadable
+from remote.text import Mono, T
+
+
+def refusal(error: Usage | Refused, command: Command | None, request: Request) -> Reply:
+    """What wrong use or a refusal is answered with: a message when it was typed, a toast when it was pressed."""
+    if isinstance(error, Usage):
+        return _wrong_use(error, command, request)
+    if error.kind == "which-host" and not request.pressed:
+        return choose_host(request.command, request.room.hosts, request.words)
+    failure = Failure(_failure_kind(error.kind), error.text)
+    if request.pressed:
+        return Reply(toast=error.text, error=failure)
+    return Reply((Title(error.text, "warning"),), error=failure)
+
+
+def _failure_kind(kind: str) -> str:
+    return kind or "refused"
+
+
+def _wrong_use(error: Usage, command: Command | None, request: Request) -> Reply:
+    failure = Failure("usage", error.text)
+    if request.pressed:
+        return Reply(toast=error.text, error=failure)
+    blocks: tuple[Block, ...] = (Title(error.text, "warning"),)
+    if command is not None:
+        blocks += (Line(T("Use: {usage}", usage=Mono(command.usage))),)
+        if command.examples:
+            blocks += (Line(T("For example: {example}", example=Mono(command.examples[0]))),)
+    return Reply(blocks, error=failure)
+
+
+def host_failed(host: str, error: HostError) -> tuple[Block, ...]:
+    """The lines for a host that did not answer."""
+    return (Title(T("{host} did not answer", host=Mono(host)), "critical"), Line(error.text))
+
+
+def host_trouble(host: str, error: HostError) -> HostAnswer:
+    """The answer of a host that did not answer."""
+    return HostAnswer(host, None, Failure(error.kind, error.text))
+
+
+def unreadable(host: str, why: Unreadable) -> HostError:
+    """A fact that the whole command needs could not be read: the host's answer is an error."""
+    return HostError("unreadable", T("{host} could not be read: {why}", host=Mono(host), why=why.why))
+
+
+def log_lines(lines: tuple[str, ...], *, fold: bool = True) -> Code:
+    """Lines of a log, folded."""
+    return Code(lines, fold=fold)
