@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class Fleet:
     """Every host of the settings, opened on first use. It is the `Hosts` port of the commands."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Nothing is connected yet."""
+    def __init__(self, settings: Settings, key: bytes) -> None:
+        """Nothing is connected yet. `key` is the store's secret."""
         self._settings = settings
+        self._key = key
         self._open: dict[str, Host] = {}
 
     def host(self, name: str) -> Host:
@@ -65,6 +66,10 @@ class Fleet:
     def host_key(self, host: str) -> str:
         """See handlers/ports/hosts.py."""
         return self._open[host].host_key if host in self._open else ""
+
+    def key(self) -> bytes:
+        """See handlers/ports/hosts.py."""
+        return self._key
 
     async def ask(self, host: str, *facts: Fact[Any]) -> Answers:
         """See handlers/ports/hosts.py."""

@@ -133,11 +133,17 @@ class Outbox:
             except TimeoutError:
                 continue
 
-    async def drained(self) -> bool:
-        """Whether nothing that is due waits for a running chat."""
-        async with self._store.connect() as tx:
-            row = (await tx.execute(self._waiting().where(messages.c.due_at <= self._clock.now()).limit(1))).first()
-        return row is None and not self._lanes
+    async def drained(self) -> None:
+        """Wait until nothing that is due waits for a running chat."""
+        due = self._waiting().with_only_columns(messages.c.id).where(messages.c.due_at <= self._clock.now()).limit(1)
+        while True:
+            async with self._store.connect() as tx:
+                waits = (await tx.execute(due)).first() is not None
+            lanes = list(self._lanes.values())
+            if not waits and not lanes:
+                return
+            self.wake()
+            await (asyncio.wait(lanes) if lanes else asyncio.sleep(0.01))
 
     async def prune(self) -> None:
         """Forget what was shown long ago, and old event ids (Telegram keeps updates for a day at most)."""

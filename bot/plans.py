@@ -59,13 +59,13 @@ def plan_key(plan_id: str) -> str:
 class PlanBook:
     """The `Plans` port of the commands, and what the runner writes into."""
 
-    def __init__(self, store: Store, outbox: Outbox, clock: Clock, rules: ApprovalSettings, start: Callable[[str], None]) -> None:
-        """`start` is called with a plan's id once its approval is committed."""
+    def __init__(self, store: Store, outbox: Outbox, clock: Clock, rules: ApprovalSettings) -> None:
+        """`on_approved` is called with a plan's id once its approval is committed; bot/app.py sets it."""
         self._store = store
         self._outbox = outbox
         self._clock = clock
         self._rules = rules
-        self._start = start
+        self.on_approved: Callable[[str], None] = _nobody
 
     async def propose(self, request: Request, draft: Draft) -> Plan:
         """See handlers/ports/plans.py."""
@@ -106,7 +106,7 @@ class PlanBook:
             raise refused
         plan = await self.find(request, plan_id)
         if plan.state == "approved":
-            self._start(plan_id)
+            self.on_approved(plan_id)
         return plan
 
     async def decline(self, request: Request, plan_id: str) -> Plan:
@@ -238,7 +238,7 @@ class PlanBook:
         await self._move(tx, plan.id, "approved", who=me, decides=True, detail=detail)
         return None
 
-    async def _move(  # noqa: PLR0913 - a transition has many sides
+    async def _move(
         self, tx: AsyncConnection, plan_id: str, state: State, *, who: str, decides: bool = False,
         detail: Mapping[str, Any] | None = None, **more: Any,  # noqa: ANN401 - columns of the plan
     ) -> bool:  # fmt: skip
@@ -265,9 +265,7 @@ class PlanBook:
     async def _show(self, tx: AsyncConnection, plan_id: str) -> None:
         await self._outbox.repost(tx, plan_card(await self._get(tx, plan_id), self._clock.now()), plan_key(plan_id))
 
-    async def _audit(  # noqa: PLR0913 - the columns of the row
-        self, tx: AsyncConnection, who: str, what: str, host: str, plan_id: str, detail: Mapping[str, Any]
-    ) -> None:
+    async def _audit(self, tx: AsyncConnection, who: str, what: str, host: str, plan_id: str, detail: Mapping[str, Any]) -> None:
         await tx.execute(
             insert(audit).values(at=self._clock.now(), who=who, what=what, host=host, plan=plan_id, detail=dict(detail))
         )
@@ -281,6 +279,10 @@ class PlanBook:
     async def _load(self, tx: AsyncConnection, row: Any) -> Plan:  # noqa: ANN401 - a row of plans
         kept = (await tx.execute(select(steps).where(steps.c.plan == row.id).order_by(steps.c.n))).all()
         return _plan(row, kept)
+
+
+def _nobody(plan_id: str) -> None:
+    raise RuntimeError(f"nobody runs plan {plan_id}")
 
 
 def decided(plan: Plan) -> Text:

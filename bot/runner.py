@@ -1,4 +1,4 @@
-"""Runs approved plans: step by step over one shell of the host, each step kept before and after, measured, verified, or taken back.
+"""Runs approved plans: step by step over one shell of the host, each kept before and after, then verified or taken back.
 
 A plan runs once because the host remembers it: its first act there makes /var/lib/memwarden/plans/ID, and a directory that is
 already there ends the run. After a crash or a cut link nothing is repeated: the host is read, and the plan says which steps hold.
@@ -157,8 +157,8 @@ class _Run:
         done: list[int] = []
         try:
             for n, step in enumerate(self._plan.draft.steps):
-                await self._one(talk, n, step)
-                done.append(n)
+                if await self._one(talk, n, step):
+                    done.append(n)
             output = await self._verify(talk)
         except _Stopped:
             output = ""
@@ -169,11 +169,14 @@ class _Run:
         state = "rolled-back" if back else "failed"
         await self._book.move(self._plan.id, state, before=before, after=await _measure(self._host), output=output)  # type: ignore[arg-type]
 
-    async def _one(self, talk: Conversation, n: int, step: Step) -> None:
-        """Look once more, do it, see that it holds. Raises _Stopped with the record kept."""
+    async def _one(self, talk: Conversation, n: int, step: Step) -> bool:
+        """Look once more, do it, see that it holds. False when somebody else did it before. Raises _Stopped."""
         book, plan = self._book, self._plan
         await book.step(plan.id, n, "running")
         look = await _as_root(talk, plan, step.check, QUICK_S)
+        if look.status and (await _as_root(talk, plan, step.holds, QUICK_S)).status == 0:
+            await book.step(plan.id, n, "skipped", output="already so, not by this plan", holds=False)
+            return False
         if look.status or not await self._same(step):
             await book.step(plan.id, n, "failed", output=look.output or f"{step.target} is not what was approved", holds=False)
             raise _Stopped
@@ -184,6 +187,7 @@ class _Run:
             await book.step(plan.id, n, "failed", output=came_to.output, holds=holds)
             raise _Stopped
         await book.step(plan.id, n, "done", output=came_to.output, holds=True)
+        return True
 
     async def _same(self, step: Step) -> bool:
         """What only the bot can look at: the command line behind a pid."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,8 @@ async def open_store(url: str) -> Store:
         raise StoreError(f"store: there is no directory {path.parent}; make it, or set `store` to another place")
     if path is not None:
         _private(path)
-    await _migrate(url)
+    if path is None or not _current(path):
+        await _migrate(url)
     engine = create_async_engine(parsed.set(drivername=DRIVERS[backend]), pool_pre_ping=False)
     if backend == "sqlite":
         event.listen(engine.sync_engine, "connect", _sqlite_connect)
@@ -85,6 +87,16 @@ def _private(path: Path) -> None:
         path.chmod(0o600)
     except OSError as trouble:
         raise StoreError(f"store: {path}: {trouble.strerror}") from None
+
+
+def _current(path: Path) -> bool:
+    """Whether the newest migration is already there, so that the usual start needs no child."""
+    newest = max(file.stem for file in (Path(__file__).parent / "migrations" / "versions").glob("[0-9]*.py"))[:4]
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            return connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(newest,)]
+        except sqlite3.Error:
+            return False
 
 
 async def _migrate(url: str) -> None:

@@ -1,0 +1,5 @@
+"""`python -m bot` is `memwarden`."""
+
+from bot.cli import main
+
+main()
