@@ -319,7 +319,7 @@ class Control:
         self._port = port
         self._holds: list[Hold] = []
         self._runner: web.AppRunner | None = None
-        self._does: dict[str, Callable[..., Awaitable[Any]]] = {
+        self._does: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
             "state": self.state,
             "slash": self.slash,
             "mention": self.mention,
@@ -398,15 +398,15 @@ class Control:
                 return message
         raise LookupError(f"no message {ts}")
 
-    async def wait(self, text: str, count: int = 1, timeout_s: float = 5) -> list[dict[str, Any]]:
-        """The bot's messages that show the text, once there are `count`."""
+    async def wait(self, text: str, count: int = 1, timeout_s: float = 5) -> dict[str, Any]:
+        """The bot's messages that show the text, as `messages`, once there are `count`."""
 
         def found() -> list[dict[str, Any]]:
             mine = self.slack.bot_messages + self.slack.ephemerals
             shown = [as_json(message) for message in mine if text in message.shown()]
             return shown if len(shown) >= count else []
 
-        return await self.slack.wait_for(found, timeout_s)
+        return {"messages": await self.slack.wait_for(found, timeout_s)}
 
     async def fault(
         self, when: int | str, kind: str, times: int | None = 1, after: int = 0, seconds: float = 1, status: int = 503

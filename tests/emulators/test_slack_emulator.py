@@ -5,7 +5,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import ClientError
 from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
-from slack_bolt.async_app import AsyncApp
+from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncRespond, AsyncSay
 from slack_sdk.errors import SlackApiError
 from slack_sdk.http_retry.builtin_async_handlers import AsyncRateLimitErrorRetryHandler
 from slack_sdk.web.async_client import AsyncWebClient
@@ -22,8 +22,10 @@ from slack_sdk.webhook.async_client import AsyncWebhookClient
 from tests.emulators.faults import Call, Kind, Stage
 from tests.emulators.slack import BOT_USER, TEAM, Slack
 from tests.emulators.slack_blocks import blocks_seen, masked_links_in, pings_in, problems_of, seen
+from tests.emulators.slack_socket import ACK_DEADLINE_S, RETRY_DELAYS_S
 
-Block = dict[str, Any]
+Body = dict[str, Any]
+Block = Body
 
 
 def button(label: str = "Approve", action_id: str = "approve", **more: object) -> Block:
@@ -51,8 +53,13 @@ def client_of(slack: Slack, token: str | None = None, *, retries: bool = True) -
 
 
 @asynccontextmanager
-async def emulator(**how: Any) -> AsyncIterator[Slack]:
-    async with Slack(**how) as slack:
+async def emulator(
+    *,
+    ack_deadline_s: float = ACK_DEADLINE_S,
+    retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+    commands: frozenset[str] | None = None,
+) -> AsyncIterator[Slack]:
+    async with Slack(ack_deadline_s=ack_deadline_s, retry_delays_s=retry_delays_s, commands=commands) as slack:
         yield slack
 
 
@@ -62,7 +69,7 @@ async def bot(slack: Slack, prepare: Callable[[AsyncApp], None] = lambda _: None
     app = AsyncApp(client=client_of(slack))
     prepare(app)
     connected = len(slack.sockets.live) + 1
-    handler = AsyncSocketModeHandler(app, slack.app_token, ping_interval=0.1)  # type: ignore[arg-type]
+    handler = AsyncSocketModeHandler(app, slack.app_token, ping_interval=0.1)
     await handler.connect_async()  # type: ignore[no-untyped-call]
     await slack.sockets.connected(connected)
     try:
@@ -71,7 +78,7 @@ async def bot(slack: Slack, prepare: Callable[[AsyncApp], None] = lambda _: None
         await handler.close_async()  # type: ignore[no-untyped-call]
 
 
-async def refusal(slack: Slack, method: str, **params: Any) -> dict[str, Any]:
+async def refusal(slack: Slack, method: str, **params: object) -> dict[str, Any]:
     """What the Web API answers to a call that it refuses."""
     with pytest.raises(SlackApiError) as caught:
         await client_of(slack).api_call(method, json=params)
@@ -86,7 +93,7 @@ async def refusal(slack: Slack, method: str, **params: Any) -> dict[str, Any]:
 async def test_a_command_is_acked_and_answered() -> None:
     def prepare(app: AsyncApp) -> None:
         @app.command("/mem")
-        async def mem(ack: Any, body: Any, client: Any) -> None:
+        async def mem(ack: AsyncAck, body: Body, client: AsyncWebClient) -> None:
             await ack()
             await client.chat_postMessage(channel=body["channel_id"], text=f"*{body['text']}* fine")
 
@@ -103,7 +110,7 @@ async def test_a_command_is_acked_and_answered() -> None:
 async def test_an_ack_with_words_is_shown_to_one_person() -> None:
     def prepare(app: AsyncApp) -> None:
         @app.command(re.compile(".*"))
-        async def anything(ack: Any) -> None:
+        async def anything(ack: AsyncAck) -> None:
             await ack("no such command")
 
     async with emulator() as slack, bot(slack, prepare):
@@ -114,7 +121,7 @@ async def test_an_ack_with_words_is_shown_to_one_person() -> None:
 async def test_a_command_without_ack_in_time_fails_for_the_person() -> None:
     def prepare(app: AsyncApp) -> None:
         @app.command("/slow")
-        async def slow(ack: Any) -> None:
+        async def slow(ack: AsyncAck) -> None:
             await release.wait()
             await ack()
 
@@ -139,7 +146,7 @@ async def test_a_press_carries_what_slack_sends() -> None:
 
     def prepare(app: AsyncApp) -> None:
         @app.action("approve")
-        async def approve(ack: Any, body: Any, respond: Any) -> None:
+        async def approve(ack: AsyncAck, body: Body, respond: AsyncRespond) -> None:
             await ack()
             pressed.append(body)
             await respond(text="Approved by bob", replace_original=True)
@@ -188,7 +195,7 @@ async def test_mentions_come_from_channel_and_thread() -> None:
 
     def prepare(app: AsyncApp) -> None:
         @app.event("app_mention")
-        async def mentioned(event: Any, say: Any) -> None:
+        async def mentioned(event: Body, say: AsyncSay) -> None:
             heard.append(event)
             await say(text="here", thread_ts=event.get("thread_ts") or event["ts"])
 
@@ -225,7 +232,7 @@ async def test_a_direct_chat_tells_the_bot_of_its_own_messages_too() -> None:
 
     def prepare(app: AsyncApp) -> None:
         @app.event("message")
-        async def message(event: Any, say: Any) -> None:
+        async def message(event: Body, say: AsyncSay) -> None:
             heard.append(event)
             if event.get("user") == "U0ALICE":
                 sent = await say("hello")
@@ -488,7 +495,7 @@ def test_masked_links_are_found() -> None:
 
 
 def test_every_kind_of_block_is_shown() -> None:
-    blocks = [
+    blocks: list[Block] = [
         {"type": "section", "fields": [{"type": "mrkdwn", "text": "*a*"}], "accessory": button("Go")},
         {"type": "context", "elements": [{"type": "plain_text", "text": "*db1*"}]},
         {"type": "divider"},
@@ -612,7 +619,7 @@ async def test_wait_for_tells_what_was_shown_instead() -> None:
 def counting(heard: list[str]) -> Callable[[AsyncApp], None]:
     def prepare(app: AsyncApp) -> None:
         @app.event("app_mention")
-        async def mentioned(body: Any) -> None:
+        async def mentioned(body: Body) -> None:
             heard.append(body["event_id"])
 
     return prepare
@@ -702,9 +709,10 @@ async def test_another_process_is_driven_over_its_control_port() -> None:
         ready = json.loads(await process.stdout.readline())
         async with aiohttp.ClientSession() as http:
 
-            async def do(what: str, **arguments: Any) -> Any:
+            async def do(what: str, **arguments: object) -> Body:
                 async with http.post(ready["control_url"], json={"do": what, **arguments}) as answer:
-                    return await answer.json()
+                    body: Body = await answer.json()
+                    return body
 
             client = AsyncWebClient(token=ready["bot_token"], base_url=ready["base_url"])
             hold = (await do("hold", when="chat.postMessage", stage="taken"))["hold"]
@@ -713,7 +721,7 @@ async def test_another_process_is_driven_over_its_control_port() -> None:
             assert not posting.done()
             await do("release", hold=hold)
             await posting
-            (message,) = await do("wait", text="[Approve]")
+            (message,) = (await do("wait", text="[Approve]"))["messages"]
             press = await do("press", ts=message["ts"], button="approve")
             assert press["failure"] == "dispatch_failed"
             assert "no button" in (await do("press", ts=message["ts"], button="nope"))["error"]
