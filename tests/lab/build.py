@@ -37,6 +37,7 @@ MASKED = (
     *("fstrim.timer", "logrotate.timer", "man-db.timer"),
 )
 DISK_SIZE = "8G"
+IMAGES_KEPT = 3
 HERE = Path(__file__).parent
 OVERLAY = HERE / "image"
 # What is copied into the image or decides what stands in it.
@@ -69,6 +70,7 @@ def build() -> Path:
                 made.mkdir(mode=0o755)
                 _make_image(made)
                 made.rename(image)
+            _prune(image.parent)
     return image
 
 
@@ -153,6 +155,13 @@ def _make_disk(root: Path, image: Path) -> None:
     _call("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-d", str(root), str(raw), DISK_SIZE)
     _call("qemu-img", "convert", "-O", "qcow2", str(raw), str(image / "disk.qcow2"))
     raw.unlink()
+
+
+def _prune(cache: Path) -> None:
+    """Remove all but the newest images: each takes 2 GB, and nobody asks for an old recipe's again."""
+    images = sorted((path for path in cache.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for old in images[:-IMAGES_KEPT]:
+        shutil.rmtree(old)
 
 
 def _take_snapshots(image: Path) -> None:

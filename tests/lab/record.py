@@ -110,7 +110,7 @@ def celery_oom(lab: Lab) -> None:
 
 
 def celery_time_limit(lab: Lab) -> None:
-    """celery's own hard time limit, which ends in SIGKILL too."""
+    """Celery's own hard time limit, which ends in SIGKILL too."""
     _leave_only_celery_service(lab)
     _python(lab, "from teaching_panel.tasks import sleep_task; sleep_task.apply_async((99, '/tmp/t'), time_limit=3)")
     lab.until("journalctl -u celery.service -o cat | grep 'Hard time limit'", 120)
@@ -167,7 +167,7 @@ def main() -> None:
 def _leave_only_celery_service(lab: Lab) -> None:
     lab.runbook()
     lab.run("systemctl stop celery_worker celery-combined", check=True)
-    strays = "for pid in $(pgrep -u www-data celery); do grep -q user.slice /proc/$pid/cgroup && kill -9 $pid; done"
+    strays = "for pid in $(pgrep -u www-data -f 'celery -A'); do grep -q user.slice /proc/$pid/cgroup && kill -9 $pid; done"
     lab.run(strays)
 
 

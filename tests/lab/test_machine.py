@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-from tests.lab.machine import Lab
-from tests.lab.machine import LabError
+from tests.lab.machine import Lab, LabError
 
 CELERY_UNITS = {
     "celery.service",

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Django's command line for the lab's site."""
+
 import os
 import sys
 

@@ -1,4 +1,5 @@
 """The celery application: Redis as its broker, one periodic task."""
+
 from celery import Celery
 
 app = Celery("teaching_panel", broker="redis://localhost:6379/0", include=["teaching_panel.tasks"])

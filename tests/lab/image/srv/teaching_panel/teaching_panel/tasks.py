@@ -1,4 +1,5 @@
 """Tasks that tests send: what they did stands in a file."""
+
 import time
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """The site's addresses."""
+
 from django.urls import path
 
 from teaching_panel import views

@@ -1,4 +1,5 @@
 """One view that works, one that leaks and one that hangs."""
+
 import itertools
 import os
 
