@@ -1,0 +1,155 @@
+"""The memory rule: above the threshold for its hold, or critical at once; one incident, one message, until it is below again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import insert, select, update
+
+from bot.alerts.routing import told_about
+from bot.store.tables import incidents
+from handlers.cards.memory import MemoryIncident, memory_card
+
+if TYPE_CHECKING:
+    from bot.outbox import Outbox
+    from bot.settings import AlertSettings, Settings
+    from bot.store import Store
+    from handlers.ports.clock import Clock
+    from remote.facts.memory import Memory
+
+Level = Literal["warning", "critical"]
+REFRESH_S = 60.0  # the open message follows the figures at most this often: edits count against a chat's rate
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """An open memory incident as its row has it."""
+
+    id: int
+    level: Level
+    opened_at: datetime
+    told_at: datetime
+    shown_at: datetime
+    worst_percent: float
+
+
+def critical(memory: Memory, rules: AlertSettings) -> bool:
+    """Whether there is no time to hold back."""
+    return memory.used_percent >= rules.critical_percent or memory.available_bytes <= rules.critical_available
+
+
+def over(memory: Memory, rules: AlertSettings) -> bool:
+    """Whether an open incident is at its end."""
+    return memory.used_percent < rules.clear_percent and not critical(memory, rules)
+
+
+class MemoryRule:
+    """Watches the samples of every host. What is open is a row; only the hold's beginning lives in memory."""
+
+    def __init__(self, settings: Settings, store: Store, outbox: Outbox, clock: Clock) -> None:
+        """Nothing is known before `load`."""
+        self._settings = settings
+        self._store = store
+        self._outbox = outbox
+        self._clock = clock
+        self._high_since: dict[str, datetime] = {}
+        self._open: dict[str, Incident] = {}
+
+    async def load(self) -> None:
+        """Go on with what was open when the process ended."""
+        query = select(incidents).where(incidents.c.rule == "memory", incidents.c.closed_at.is_(None))
+        async with self._store.connect() as tx:
+            for row in (await tx.execute(query)).all():
+                self._open[row.host] = Incident(
+                    row.id, row.level, row.opened_at, row.told_at, row.changed_at, float(row.data["worst_percent"])
+                )
+
+    async def sample(self, host: str, memory: Memory) -> None:
+        """Judge one sample."""
+        rules, now = self._settings.alerts_of(host), self._clock.now()
+        incident = self._open.get(host)
+        if incident is not None:
+            await self._go_on(host, incident, memory, rules)
+        elif critical(memory, rules):
+            await self._begin(host, "critical", memory)
+        elif memory.used_percent >= rules.memory_percent:
+            since = self._high_since.setdefault(host, now)
+            if now - since >= timedelta(seconds=rules.hold):
+                await self._begin(host, "warning", memory)
+        else:
+            self._high_since.pop(host, None)
+
+    async def _begin(self, host: str, level: Level, memory: Memory) -> None:
+        now = self._clock.now()
+        self._high_since.pop(host, None)
+        async with self._store.begin() as tx:
+            made = await tx.execute(
+                insert(incidents).values(
+                    key=f"memory:{host}", host=host, rule="memory", level=level, opened_at=now, changed_at=now, told_at=now,
+                    data=_data(memory, memory.used_percent),
+                )
+            )  # fmt: skip
+            assert made.inserted_primary_key is not None  # noqa: S101 - for the type checker: an insert of one row
+            incident = Incident(int(made.inserted_primary_key[0]), level, now, now, now, memory.used_percent)
+            await self._show(tx, host, incident, memory, told=True)
+        self._open[host] = incident
+        self._outbox.wake()
+
+    async def _go_on(self, host: str, incident: Incident, memory: Memory, rules: AlertSettings) -> None:
+        """Worse, over, or simply longer."""
+        now = self._clock.now()
+        worst = max(incident.worst_percent, memory.used_percent)
+        if over(memory, rules):
+            await self._end(host, replace(incident, worst_percent=worst), memory)
+            return
+        worse = incident.level == "warning" and critical(memory, rules)
+        again = now - incident.told_at >= timedelta(seconds=rules.repeat)
+        stale = now - incident.shown_at >= timedelta(seconds=REFRESH_S)
+        if not (worse or again or stale):
+            self._open[host] = replace(incident, worst_percent=worst)
+            return
+        changed = replace(
+            incident, level="critical" if worse else incident.level, worst_percent=worst, shown_at=now,
+            told_at=now if worse or again else incident.told_at,
+        )  # fmt: skip
+        async with self._store.begin() as tx:
+            await tx.execute(
+                update(incidents)
+                .where(incidents.c.id == incident.id)
+                .values(level=changed.level, changed_at=now, told_at=changed.told_at, data=_data(memory, worst))
+            )
+            await self._show(tx, host, changed, memory, told=again)
+        self._open[host] = changed
+        self._outbox.wake()
+
+    async def _end(self, host: str, incident: Incident, memory: Memory) -> None:
+        now = self._clock.now()
+        async with self._store.begin() as tx:
+            await tx.execute(
+                update(incidents)
+                .where(incidents.c.id == incident.id)
+                .values(closed_at=now, changed_at=now, data=_data(memory, incident.worst_percent))
+            )
+            await self._show(tx, host, incident, memory, closed_at=now)
+        del self._open[host]
+        self._outbox.wake()
+
+    async def _show(
+        self, tx: Any, host: str, incident: Incident, memory: Memory, *, told: bool = False, closed_at: datetime | None = None,  # noqa: ANN401
+    ) -> None:  # fmt: skip
+        """One message in every chat that is told; anew only when it opens or is repeated."""
+        now = self._clock.now()
+        card = memory_card(
+            host,
+            MemoryIncident(incident.level, incident.opened_at, closed_at, incident.worst_percent, memory),
+            now,
+        )
+        key = f"memory:{incident.id}"
+        for place in told_about(self._settings, host):
+            await self._outbox.post(tx, place, card, key, fresh=told and incident.opened_at != now)
+
+
+def _data(memory: Memory, worst_percent: float) -> dict[str, Any]:
+    return {"worst_percent": worst_percent, "memory": asdict(memory)}
