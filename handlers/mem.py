@@ -1,0 +1,209 @@
+"""/mem: how much memory is left, who holds it, what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from handlers.cards.choose import button_rows
+from handlers.cards.failure import unreadable
+from handlers.cards.host import (
+    NO_UNITS,
+    Use,
+    by_severity,
+    duplicate_finding,
+    look_buttons,
+    memory_sentence,
+    pressure_sentence,
+    swap_sentence,
+    tone,
+    unread,
+    unread_fold,
+    uses,
+    uses_table,
+)
+from handlers.command import Command
+from handlers.every import Part, every
+from handlers.ports.clock import Clock
+from handlers.ports.hosts import Hosts
+from handlers.reply import Block, Button, Line, Meter, Reply, Title
+from handlers.request import Request
+from remote.facts.base import Answers, Fact, Unreadable
+from remote.facts.journal import Journal, kills_since
+from remote.facts.memory import MEMORY, Memory
+from remote.facts.processes import PROCESSES, Processes
+from remote.facts.schedules import SCHEDULES, Schedules
+from remote.facts.units import UNITS, Units
+from remote.findings import death, duplicates, pressure, schedules, sizing
+from remote.findings.base import Finding, Severity
+from remote.findings.death import Kill
+from remote.policy import Policy
+from remote.text import Listing, Mono, N, Span, T, Text
+
+BIGGEST = 5
+FINDINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Psi:
+    """Pressure stall information, percent of the last 10 s."""
+
+    some_avg10: float
+    full_avg10: float
+
+
+@dataclass(frozen=True, slots=True)
+class TopRow:
+    """One of the biggest."""
+
+    name: str
+    unit: str | None
+    pss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """What is worth attention."""
+
+    kind: str
+    severity: Severity
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class MemData:
+    """The JSON of /mem. `kills_24h` is null where the journal could not be read: that is not none."""
+
+    total_bytes: int
+    available_bytes: int
+    used_percent: float
+    swap_total_bytes: int
+    swap_used_bytes: int
+    psi: Psi | None
+    uptime_s: float
+    kills_24h: int | None
+    top: tuple[TopRow, ...]
+    findings: tuple[FindingRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one question said of a host, judged."""
+
+    memory: Memory
+    uses: tuple[Use, ...]
+    kills: tuple[Kill, ...] | None
+    findings: tuple[Finding, ...]
+
+
+async def run(request: Request, *, hosts: Hosts, clock: Clock) -> Reply:
+    """Ask all facts of each host in one question."""
+    chosen = hosts.choose(request, request.words)
+    kills = kills_since(clock.now() - timedelta(hours=24))
+
+    async def look(host: str) -> Part:
+        answers = await hosts.ask(host, MEMORY, PROCESSES, UNITS, SCHEDULES, kills)
+        sight = judge(host, answers, kills, hosts.policy(host))
+        blocks = card(host, sight) if len(chosen) == 1 else brief(host, sight)
+        return Part(data(sight), blocks, look_buttons(host))
+
+    reply = await every(chosen, look)
+    if len(chosen) > 1:
+        buttons = [Button(T("{host}", host=Mono(host)), f"/mem {host}") for host in chosen]
+        reply = replace(reply, buttons=button_rows(buttons))
+    return reply
+
+
+def judge(host: str, answers: Answers, kills_fact: Fact[Journal], policy: Policy) -> Sight:
+    """Facts in, findings out. Raises HostError when not even the memory could be read."""
+    memory, processes, units = answers[MEMORY], answers[PROCESSES], answers[UNITS]
+    timers, journal = answers[SCHEDULES], answers[kills_fact]
+    if isinstance(memory, Unreadable):
+        raise unreadable(host, memory)
+    known_units = NO_UNITS if isinstance(units, Unreadable) else units
+    known = Processes((), "") if isinstance(processes, Unreadable) else processes
+    found = [
+        *pressure.pressure(memory, policy),
+        *_of_services(memory, known_units, known, policy),
+        *_of_schedules(timers, known_units),
+        *unread({"processes": processes, "units": units, "schedules": timers, "journal": journal}),
+    ]
+    dead = None if isinstance(journal, Unreadable) else tuple(death.kills(journal.entries, units=known_units))
+    return Sight(memory, uses(known, known_units), dead, by_severity(found))
+
+
+def _of_services(memory: Memory, units: Units, processes: Processes, policy: Policy) -> Iterator[Finding]:
+    groups, _ = duplicates.find(processes, units, policy)
+    yield from map(duplicate_finding, groups)
+    yield from sizing.sizing(memory, units, processes, policy)
+
+
+def _of_schedules(timers: Schedules | Unreadable, units: Units) -> Iterator[Finding]:
+    if not isinstance(timers, Unreadable):
+        yield from schedules.restarters(timers, units)
+
+
+def data(sight: Sight) -> MemData:
+    """For scripts."""
+    memory, psi = sight.memory, sight.memory.pressure
+    return MemData(
+        total_bytes=memory.total_bytes,
+        available_bytes=memory.available_bytes,
+        used_percent=round(memory.used_percent, 2),
+        swap_total_bytes=memory.swap_total_bytes,
+        swap_used_bytes=memory.swap_used_bytes,
+        psi=None if psi is None else Psi(psi.some_avg10, psi.full_avg10),
+        uptime_s=memory.uptime_s,
+        kills_24h=None if sight.kills is None else len(sight.kills),
+        top=tuple(TopRow(use.name, use.unit, use.pss_bytes) for use in sight.uses[:BIGGEST]),
+        findings=tuple(FindingRow(one.kind, one.severity, one.text) for one in sight.findings),
+    )
+
+
+def card(host: str, sight: Sight) -> tuple[Block, ...]:
+    """All about one host."""
+    memory = sight.memory
+    blocks: list[Block] = [
+        Title(memory_sentence(host, memory), tone(sight.findings)),
+        Meter(memory.used_percent),
+        Line(swap_sentence(memory)),
+        Line(pressure_sentence(memory)),
+        Line(kills_sentence(sight)),
+        Line(T("Up for {time}", time=Span(memory.uptime_s))),
+    ]
+    if sight.uses:
+        blocks.append(uses_table(sight.uses[:BIGGEST], memory.total_bytes))
+    return (*blocks, *advice(sight), *unread_fold(sight.findings))
+
+
+def brief(host: str, sight: Sight) -> tuple[Block, ...]:
+    """One host among several."""
+    worst = [finding for finding in sight.findings if finding.severity != "info"]
+    return (Title(memory_sentence(host, sight.memory), tone(sight.findings)), *(Line(one.text) for one in worst[:2]))
+
+
+def kills_sentence(sight: Sight) -> Text:
+    """How many processes were killed lately, and which."""
+    if sight.kills is None:
+        return T("Kills: the journal could not be read")
+    if not sight.kills:
+        return T("No kills in 24 h")
+    names = Listing(tuple(Mono(name) for name in dict.fromkeys(kill.name for kill in sight.kills[:BIGGEST])))
+    return N("{n} kill in 24 h: {names}", "{n} kills in 24 h: {names}", len(sight.kills), names=names)
+
+
+def advice(sight: Sight) -> Iterator[Line]:
+    """What to do about it: the findings, worst first."""
+    shown = [finding for finding in sight.findings if finding.kind != "unreadable"]
+    if not shown:
+        yield Line(T("Nothing to do."))
+    yield from (Line(finding.text) for finding in shown[:FINDINGS])
+    if len(shown) > FINDINGS:
+        rest = len(shown) - FINDINGS
+        yield Line(N("and {n} more finding", "and {n} more findings", rest))
+
+
+COMMAND = Command(
+    "mem", T("How much memory is left, who holds it and what to do"), "/mem [HOST…]", run, ("/mem prod", "/mem @web", "/mem all")
+)

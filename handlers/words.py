@@ -1,0 +1,59 @@
+"""The words after a command: hosts, counts, units, plans."""
+
+from __future__ import annotations
+
+from handlers.command import Refused, Usage
+from handlers.ports.hosts import Hosts
+from handlers.request import Request
+from remote.text import Mono, T
+
+SHOWN = 64  # of a word that made no sense
+
+
+def split_number(words: tuple[str, ...], known: tuple[str, ...] = ()) -> tuple[tuple[str, ...], int | None]:
+    """The words without a number at their end, and that number. A host (`known`) with digits for a name stays a host."""
+    if words and words[-1].isascii() and words[-1].isdigit() and words[-1] not in known:
+        return words[:-1], int(words[-1][:18])
+    return words, None
+
+
+def within(number: int | None, default: int, most: int) -> int:
+    """A count that was asked for. Raises Usage unless it is between 1 and `most`."""
+    if number is None:
+        return default
+    if not 1 <= number <= most:
+        raise Usage(T("{number} is not between 1 and {most}.", number=number, most=most))
+    return number
+
+
+def one_host(request: Request, hosts: Hosts, words: tuple[str, ...]) -> str:
+    """The single host that the words name. Raises Usage for several, Refused `which-host` for none."""
+    chosen = hosts.choose(request, words)
+    if len(chosen) != 1:
+        raise Usage(T("One host at a time, please: {word} names {n}.", word=Mono(" ".join(words)[:SHOWN]), n=len(chosen)))
+    return chosen[0]
+
+
+def host_and_unit(request: Request, hosts: Hosts, words: tuple[str, ...]) -> tuple[str, str]:
+    """`HOST UNIT`, or `UNIT` alone where the chat sees one host. Raises Usage."""
+    match words:
+        case (host, unit):
+            return one_host(request, hosts, (host,)), unit
+        case (word,):
+            visible = hosts.visible(request)
+            if word in visible:
+                raise Usage(T("Which unit on {host}?", host=Mono(word)))
+            if len(visible) == 1:
+                return visible[0], word
+            raise Refused("which-host", T("Which host?"))
+        case ():
+            raise Usage(T("Which unit?"))
+        case _:
+            raise Usage(T("One host and one unit, please."))
+
+
+def one_plan(words: tuple[str, ...]) -> str:
+    """The plan's id or code. Raises Usage."""
+    if len(words) != 1:
+        raise Usage(T("Which plan? {plans} lists them.", plans=Mono("/plans")))
+    return words[0]
