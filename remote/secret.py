@@ -30,7 +30,7 @@ class CommandLine:
         if not self._argv:
             return ""
         rest = len(self._argv) - 1
-        name = self._argv[0].rsplit("/", 1)[-1].split(" ", 1)[0][:32]
+        name = self._argv[0].split("=", 1)[0].rsplit("/", 1)[-1].split(" ", 1)[0][:32]  # of KEY=VALUE only the key
         return f"{name} … ({rest} words)" if rest else name
 
     def __repr__(self) -> str:
