@@ -46,8 +46,8 @@ async def _run(settings: Settings, person: str | None) -> int:
     return app.status
 
 
-def _chats(settings: Settings, person: str | None, stop: asyncio.Event) -> dict[str, Chat]:
-    """The chats of the settings; a platform that is not configured is not even imported."""
+def remote_chats(settings: Settings) -> dict[str, Chat]:
+    """The chats of the settings but the console; a platform that is not configured is not even imported."""
     chats: dict[str, Chat] = {}
     commands = discover()
     if settings.telegram is not None:
@@ -62,12 +62,18 @@ def _chats(settings: Settings, person: str | None, stop: asyncio.Event) -> dict[
         chats["slack"] = Slack(
             two.bot_token.get_secret_value(), two.app_token.get_secret_value(), base_url=two.base_url, commands=commands
         )
+    return chats
+
+
+def _chats(settings: Settings, person: str | None, stop: asyncio.Event) -> dict[str, Chat]:
+    """Every chat to run. The console is one of them when stdin is a terminal or there is no other."""
+    chats = remote_chats(settings)
     terminal = sys.stdin is not None and sys.stdin.isatty()
     if terminal or not chats:
         name = ask.who(settings, person)
-        only = not chats
         language = settings.people[name].language or settings.language
-        chats["console"] = Console(terminal=terminal, language=language, on_end=stop.set if only else None, commands=commands)
+        on_end = None if chats else stop.set
+        chats["console"] = Console(person=name, terminal=terminal, language=language, on_end=on_end, commands=discover())
     return chats
 
 
