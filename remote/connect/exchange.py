@@ -37,7 +37,7 @@ class Outcome:
     ended: Reason | None = None
 
 
-class LinkCut(HostError):
+class LinkCut(HostError):  # noqa: N818 - what happened, in the words of the design
     """The link ended before the answer was whole; `started` tells whether anything of the answer had come."""
 
     def __init__(self, host: str, *, started: bool) -> None:
@@ -46,7 +46,7 @@ class LinkCut(HostError):
         self.started = started
 
 
-class Unresponsive(HostError):
+class Unresponsive(HostError):  # noqa: N818 - as above
     """The shell did not do what it was told in time: its connection is not to be used again."""
 
 

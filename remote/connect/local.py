@@ -28,12 +28,12 @@ class _ProcessPipe(Pipe, asyncio.SubprocessProtocol):
         self._exited: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._process = cast(asyncio.SubprocessTransport, transport)
+        self._process = cast("asyncio.SubprocessTransport", transport)
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
+    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - only stdout is a pipe
         self.feed(data)
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         if fd == 1:
             self.feed_end()
 
@@ -41,13 +41,13 @@ class _ProcessPipe(Pipe, asyncio.SubprocessProtocol):
         _settle(self._exited)
         _settle(self._closing)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self.feed_end()
 
     def write(self, data: bytes) -> None:
         stdin = self._transport(0)
         if stdin is not None and not stdin.is_closing():
-            cast(asyncio.WriteTransport, stdin).write(data)
+            cast("asyncio.WriteTransport", stdin).write(data)
 
     def end_input(self) -> None:
         stdin = self._transport(0)
@@ -78,12 +78,12 @@ class _ProcessPipe(Pipe, asyncio.SubprocessProtocol):
     def _pause(self) -> None:
         stdout = self._transport(1)
         if stdout is not None:
-            cast(asyncio.ReadTransport, stdout).pause_reading()
+            cast("asyncio.ReadTransport", stdout).pause_reading()
 
     def _resume(self) -> None:
         stdout = self._transport(1)
         if stdout is not None and not stdout.is_closing():
-            cast(asyncio.ReadTransport, stdout).resume_reading()
+            cast("asyncio.ReadTransport", stdout).resume_reading()
 
     def _transport(self, fd: int) -> asyncio.BaseTransport | None:
         return None if self._process is None else self._process.get_pipe_transport(fd)

@@ -17,6 +17,8 @@ class Pipe(ABC):
     def __init__(self) -> None:
         """An open, empty pipe."""
         self._buffer = bytearray()
+        self.cut = False
+        """Whether it ended because the link did, not the far side."""
         self._ended = False
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None

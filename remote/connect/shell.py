@@ -169,7 +169,10 @@ async def open_shell(pipe: Pipe, host: str, *, hello_s: float, grace_s: float = 
         raise
     if pid:
         return Shell(pipe, host, pid, grace_s)
+    cut = pipe.cut
     pipe.close()
+    if cut:
+        raise LinkCut(host, started=False)
     raise HostError("no-shell", _no_shell(host, hello.last_line()))
 
 
