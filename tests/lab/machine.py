@@ -71,7 +71,7 @@ class Lab:
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell command in the guest as `root`, `deploy` (may sudo) or `alice` (may nothing).
 
-        With `check`, raises CalledProcessError when it fails. A command that leaves a daemon behind must
+        With `check`, raises LabError when it fails. A command that leaves a daemon behind must
         redirect the daemon's three streams, or this waits for the daemon.
         """
         self._open_master(user, deadline_s=LOAD_DEADLINE_S)
@@ -179,6 +179,7 @@ class Lab:
     def _master_is_open(self, user: str) -> bool:
         master = self._masters.get(user)
         if master is None or master.poll() is not None:
+            (self._directory / user).unlink(missing_ok=True)  # one that was killed leaves it
             command = ["ssh", *self._options(user), "-o", "ControlMaster=yes", "-N", f"{user}@127.0.0.1"]
             with (self._directory / "ssh.log").open("ab") as log:
                 self._masters[user] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

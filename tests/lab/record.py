@@ -61,8 +61,7 @@ print(json.dumps(found))
 def runbook(lab: Lab) -> None:
     """The runbook's server at rest: its units, its processes, its memory."""
     lab.runbook()
-    shown = lab.run(f"LC_ALL=C TZ=UTC systemctl show -p {','.join(PROPERTIES)} -- {' '.join(UNITS)}", check=True)
-    _write("systemctl-show.txt", shown.stdout)
+    _record_units(lab, "systemctl-show.txt", *UNITS)
     for path in HOST_FILES:
         _write(path.removeprefix("/").replace("sys/kernel/random/", ""), lab.run(f"cat {path}", check=True).stdout)
     _write("uname.txt", lab.run("uname -a", check=True).stdout)
@@ -76,6 +75,38 @@ def cgroup_oom(lab: Lab) -> None:
     lab.reset()
     lab.run("systemctl start hog@0.service", check=True)
     lab.until("systemctl is-failed --quiet hog@0.service")
+    _record_units(lab, "systemctl-show-oom-killed.txt", "hog@0.service", "system-hog.slice")
+
+
+def cgroup_oom_swap(lab: Lab) -> None:
+    """A unit over its MemoryMax with swap on, which it may use 50 MiB of."""
+    lab.reset()
+    lab.swap(on=True)
+    limits = "-p MemoryMax=100M -p MemorySwapMax=50M"
+    lab.run(f"systemd-run --quiet --unit=glutton {limits} memhog 0", check=True)
+    lab.until("journalctl -u glutton -o cat | grep 'Failed with result'", 120)
+
+
+def session_oom(lab: Lab) -> None:
+    """A job started over SSH, ended by the limit of its user's slice."""
+    lab.reset()
+    lab.run("systemctl set-property --runtime user-1000.slice MemoryMax=100M", check=True)
+    lab.run("memhog 0", user="deploy")
+    lab.until("journalctl -k -o cat | grep '^Memory cgroup out of memory'")
+
+
+def systemd_oomd(lab: Lab) -> None:
+    """A slice under memory pressure: systemd-oomd ends a unit of it, the kernel says nothing."""
+    lab.reset()
+    lab.swap(on=True)
+    lab.run("mkdir /etc/systemd/oomd.conf.d", check=True)
+    lab.put("/etc/systemd/oomd.conf.d/lab.conf", "[OOM]\nDefaultMemoryPressureDurationSec=2s\n")
+    lab.run("systemctl unmask systemd-oomd.service systemd-oomd.socket && systemctl start systemd-oomd", check=True)
+    watched = "ManagedOOMMemoryPressure=kill ManagedOOMMemoryPressureLimit=10% MemoryHigh=80M"
+    lab.run(f"systemctl set-property --runtime greedy.slice {watched}", check=True)
+    lab.run("systemd-run --quiet --unit=glutton --slice=greedy.slice memhog 0", check=True)
+    lab.until("journalctl -u systemd-oomd -o cat | grep '^Killed '", 180)
+    lab.until("journalctl -u glutton -o cat | grep 'Failed with result'", 60)
 
 
 def gunicorn_oom(lab: Lab) -> None:
@@ -143,7 +174,17 @@ def earlyoom(lab: Lab) -> None:
 
 
 JOURNALS: tuple[Callable[[Lab], None], ...] = (
-    *(cgroup_oom, global_oom, gunicorn_oom, gunicorn_timeout, celery_oom, celery_time_limit),
+    *(
+        cgroup_oom,
+        cgroup_oom_swap,
+        session_oom,
+        systemd_oomd,
+        global_oom,
+        gunicorn_oom,
+        gunicorn_timeout,
+        celery_oom,
+        celery_time_limit,
+    ),
     *(stop_timeout, manual_kill, earlyoom),
 )
 
@@ -162,6 +203,11 @@ def main() -> None:
                 # All that was logged before the scenario loaded its snapshot has an older date.
                 journal = lab.run(f"journalctl --sync; journalctl -o json --since @{began_at}", check=True).stdout
                 _write(f"journal/{name}.jsonl", journal)
+
+
+def _record_units(lab: Lab, name: str, *units: str) -> None:
+    shown = lab.run(f"LC_ALL=C TZ=UTC systemctl show -p {','.join(PROPERTIES)} -- {' '.join(units)}", check=True)
+    _write(name, shown.stdout)
 
 
 def _leave_only_celery_service(lab: Lab) -> None:
