@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 OLD_S = 120.0  # a command with effects older than this was typed to an absent bot (platforms.md 1.2)
+# Phones write quotes and dashes of their own; a no-break space comes with a paste.
+PLAIN = str.maketrans("\u201c\u201d\u201e\u2018\u2019\u00a0", '"""\'\' ') | str.maketrans({"\u2014": "--", "\u2013": "-"})
 TOAST_S = 2.0  # a press is answered within this; Telegram forgets the query after ten to twenty seconds
 
 
@@ -130,7 +132,7 @@ def failed(failure: Failure, request: Request) -> Reply:
 
 def words_of(text: str) -> tuple[str, ...]:
     """A command line's words: quotes group, phones' smart quotes and dashes are read as the plain ones."""
-    plain = text.translate(str.maketrans({"“": '"', "”": '"', "„": '"', "’": "'", "‘": "'", "—": "--", "–": "-", "\u00a0": " "}))
+    plain = text.translate(PLAIN)
     try:
         return tuple(shlex.split(plain))
     except ValueError:
@@ -148,6 +150,7 @@ class Desk:
         self._store = store
         self._clock = clock
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._under_way: set[str] = set()
 
     async def typed(self, event: Typed) -> None:
         """See bot/chat/base.py."""
@@ -197,8 +200,11 @@ class Desk:
     async def _came_before(self, event_id: str) -> bool:
         """The same event twice is answered once. It is kept with its answer; here it is only looked up, so that a crash in
         between makes the platform's second delivery an honest new try (its effects are rows with guards of their own)."""
+        if event_id in self._under_way:
+            return True
+        self._under_way.add(event_id)
         async with self._store.connect() as tx:
-            return await self._outbox.known(tx, event_id)
+            return await self._outbox.known(tx, f"event:{event_id}")
 
     async def _post(self, to: Address, reply: Reply, key: str, *, fresh: bool) -> None:
         async with self._store.begin() as tx:
@@ -206,6 +212,7 @@ class Desk:
                 return
             if reply.blocks:
                 await self._outbox.post(tx, to, reply, reply.key or key, fresh=fresh)
+        self._under_way.discard(key.removeprefix("event:"))
         self._outbox.wake()
 
     def _stranger(self, event: Typed, person: Person, room: Room | None) -> Reply | None:
@@ -236,9 +243,8 @@ class Desk:
             return Toast(
                 render(T("This button is from an older message. Use the newest one, or type the command."), language), alert=True
             )
-        async with self._store.connect() as tx:
-            if await self._outbox.known(tx, f"event:{event.event_id}"):
-                return None
+        if await self._came_before(event.event_id):
+            return None
         request = make_request(event.event_id, person, room, press.command, self._clock.now(), language)
         assert request is not None  # noqa: S101 - our own button's command always has a name
         reply = await self._dispatcher.answer(replace(request, pressed=True, reply_key=press.key))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot.chat.base import Address, Sender
-from handlers.request import Person, Room
+from handlers.request import Person, Role, Room
 
 if TYPE_CHECKING:
     from bot.settings import PersonSettings, Settings
 
-STRANGER = "stranger"
+STRANGER: Role = "stranger"
 
 
 class People:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -12,10 +13,12 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from bot.alerts.kills import KillRule
 from bot.alerts.memory import MemoryRule
+from handlers.cards.host import Use, uses
 from remote.errors import HostError
 from remote.facts.base import Unreadable
 from remote.facts.journal import Journal, kills_since, parse_entry, watch_script
 from remote.facts.memory import MEMORY, Memory
+from remote.facts.processes import PROCESSES, Processes
 from remote.facts.units import UNITS, Units
 from remote.findings.death import Autopsy
 from remote.text import Mono, T
@@ -35,6 +38,7 @@ EXPIRE_S = 5.0
 LOOK_BACK = timedelta(hours=24)
 SAVE_S = 5.0  # a cursor that led to nothing is saved at most this often
 PATIENCE_S = 60.0
+WHO_S = 5.0
 
 
 class Watch:
@@ -43,7 +47,7 @@ class Watch:
     def __init__(self, app: App) -> None:
         """Nothing runs before `start`."""
         self._app = app
-        self._memory = MemoryRule(app.settings, app.store, app.outbox, app.clock)
+        self._memory = MemoryRule(app.settings, app.store, app.outbox, app.clock, self._who_holds)
         self._kills = KillRule(app.settings, app.store, app.outbox, app.clock)
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         self._streams: list[asyncio.Task[None]] = []
@@ -83,7 +87,7 @@ class Watch:
                 self._due[host] = now + timedelta(seconds=self._app.settings.alerts_of(host).every)
                 task = asyncio.create_task(self._sample(host), name=f"sample {host}")
                 self._sampling[host] = task
-                task.add_done_callback(lambda done, host=host: self._sampled(host, done))
+                task.add_done_callback(functools.partial(self._sampled, host))
 
     def _sampled(self, host: str, task: asyncio.Task[None]) -> None:
         self._sampling.pop(host, None)
@@ -101,6 +105,18 @@ class Watch:
             await self._memory.sample(host, memory)
         else:
             self._say_down(host, memory.kind)
+
+    async def _who_holds(self, host: str) -> tuple[Use, ...]:
+        """Who holds the memory; nobody when the host does not say in time: an alert never waits for its details."""
+        try:
+            async with asyncio.timeout(WHO_S):
+                answers = await self._app.fleet.ask(host, PROCESSES, UNITS)
+        except (HostError, TimeoutError):
+            return ()
+        processes, units = answers[PROCESSES], answers[UNITS]
+        if not isinstance(processes, Processes):
+            return ()
+        return uses(processes, units if isinstance(units, Units) else Units(()))
 
     def _say_down(self, host: str, kind: str) -> None:
         """Once when it goes (a log that repeats itself is not read)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,15 +11,19 @@ from sqlalchemy import insert, select, update
 
 from bot.alerts.routing import told_about
 from bot.store.tables import incidents
-from handlers.cards.memory import MemoryIncident, memory_card
+from handlers.cards.host import Use
+from handlers.cards.memory import Life, MemoryIncident, memory_card
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from bot.outbox import Outbox
     from bot.settings import AlertSettings, Settings
     from bot.store import Store
     from handlers.ports.clock import Clock
     from remote.facts.memory import Memory
 
+WhoHolds = Callable[[str], Awaitable[tuple[Use, ...]]]
 Level = Literal["warning", "critical"]
 REFRESH_S = 60.0  # the open message follows the figures at most this often: edits count against a chat's rate
 
@@ -33,6 +38,7 @@ class Incident:
     told_at: datetime
     shown_at: datetime
     worst_percent: float
+    worst_at: datetime
 
 
 def critical(memory: Memory, rules: AlertSettings) -> bool:
@@ -48,8 +54,9 @@ def over(memory: Memory, rules: AlertSettings) -> bool:
 class MemoryRule:
     """Watches the samples of every host. What is open is a row; only the hold's beginning lives in memory."""
 
-    def __init__(self, settings: Settings, store: Store, outbox: Outbox, clock: Clock) -> None:
-        """Nothing is known before `load`."""
+    def __init__(self, settings: Settings, store: Store, outbox: Outbox, clock: Clock, who: WhoHolds) -> None:
+        """Nothing is known before `load`. `who` reads who holds a host's memory, for the card."""
+        self._who = who
         self._settings = settings
         self._store = store
         self._outbox = outbox
@@ -63,7 +70,13 @@ class MemoryRule:
         async with self._store.connect() as tx:
             for row in (await tx.execute(query)).all():
                 self._open[row.host] = Incident(
-                    row.id, row.level, row.opened_at, row.told_at, row.changed_at, float(row.data["worst_percent"])
+                    row.id,
+                    row.level,
+                    row.opened_at,
+                    row.told_at,
+                    row.changed_at,
+                    float(row.data["worst_percent"]),
+                    datetime.fromisoformat(row.data["worst_at"]),
                 )
 
     async def sample(self, host: str, memory: Memory) -> None:
@@ -84,43 +97,51 @@ class MemoryRule:
     async def _begin(self, host: str, level: Level, memory: Memory) -> None:
         now = self._clock.now()
         self._high_since.pop(host, None)
+        uses = await self._who(host)
         async with self._store.begin() as tx:
             made = await tx.execute(
                 insert(incidents).values(
                     key=f"memory:{host}", host=host, rule="memory", level=level, opened_at=now, changed_at=now, told_at=now,
-                    data=_data(memory, memory.used_percent),
+                    data=_data(memory, memory.used_percent, now),
                 )
             )  # fmt: skip
             assert made.inserted_primary_key is not None  # noqa: S101 - for the type checker: an insert of one row
-            incident = Incident(int(made.inserted_primary_key[0]), level, now, now, now, memory.used_percent)
-            await self._show(tx, host, incident, memory, told=True)
+            incident = Incident(int(made.inserted_primary_key[0]), level, now, now, now, memory.used_percent, now)
+            await self._show(tx, host, incident, memory, uses)
         self._open[host] = incident
         self._outbox.wake()
 
     async def _go_on(self, host: str, incident: Incident, memory: Memory, rules: AlertSettings) -> None:
         """Worse, over, or simply longer."""
         now = self._clock.now()
-        worst = max(incident.worst_percent, memory.used_percent)
+        if memory.used_percent > incident.worst_percent:
+            incident = replace(incident, worst_percent=memory.used_percent, worst_at=now)
         if over(memory, rules):
-            await self._end(host, replace(incident, worst_percent=worst), memory)
+            await self._end(host, incident, memory)
             return
         worse = incident.level == "warning" and critical(memory, rules)
         again = now - incident.told_at >= timedelta(seconds=rules.repeat)
         stale = now - incident.shown_at >= timedelta(seconds=REFRESH_S)
         if not (worse or again or stale):
-            self._open[host] = replace(incident, worst_percent=worst)
+            self._open[host] = incident
             return
         changed = replace(
-            incident, level="critical" if worse else incident.level, worst_percent=worst, shown_at=now,
+            incident, level="critical" if worse else incident.level, shown_at=now,
             told_at=now if worse or again else incident.told_at,
         )  # fmt: skip
+        uses = await self._who(host)
         async with self._store.begin() as tx:
             await tx.execute(
                 update(incidents)
                 .where(incidents.c.id == incident.id)
-                .values(level=changed.level, changed_at=now, told_at=changed.told_at, data=_data(memory, worst))
+                .values(
+                    level=changed.level,
+                    changed_at=now,
+                    told_at=changed.told_at,
+                    data=_data(memory, incident.worst_percent, incident.worst_at),
+                )
             )
-            await self._show(tx, host, changed, memory, told=again)
+            await self._show(tx, host, changed, memory, uses, again=again)
         self._open[host] = changed
         self._outbox.wake()
 
@@ -130,26 +151,39 @@ class MemoryRule:
             await tx.execute(
                 update(incidents)
                 .where(incidents.c.id == incident.id)
-                .values(closed_at=now, changed_at=now, data=_data(memory, incident.worst_percent))
+                .values(closed_at=now, changed_at=now, data=_data(memory, incident.worst_percent, incident.worst_at))
             )
-            await self._show(tx, host, incident, memory, closed_at=now)
+            await self._show(tx, host, incident, memory, (), closed_at=now)
         del self._open[host]
         self._outbox.wake()
 
     async def _show(
-        self, tx: Any, host: str, incident: Incident, memory: Memory, *, told: bool = False, closed_at: datetime | None = None,  # noqa: ANN401
-    ) -> None:  # fmt: skip
-        """One message in every chat that is told; anew only when it opens or is repeated."""
-        now = self._clock.now()
-        card = memory_card(
-            host,
-            MemoryIncident(incident.level, incident.opened_at, closed_at, incident.worst_percent, memory),
-            now,
+        self,
+        tx: AsyncConnection,
+        host: str,
+        incident: Incident,
+        memory: Memory,
+        uses: tuple[Use, ...],
+        *,
+        again: bool = False,
+        closed_at: datetime | None = None,
+    ) -> None:
+        """One message in every chat that is told; anew only when it is repeated."""
+        life: Life = (
+            "recovered"
+            if closed_at
+            else "worse"
+            if incident.level == "critical" and incident.told_at != incident.opened_at
+            else "opened"
         )
         key = f"memory:{incident.id}"
+        card = memory_card(
+            MemoryIncident(host, life, memory, incident.opened_at, incident.worst_percent, incident.worst_at, closed_at, uses),
+            key=key,
+        )
         for place in told_about(self._settings, host):
-            await self._outbox.post(tx, place, card, key, fresh=told and incident.opened_at != now)
+            await self._outbox.post(tx, place, card, key, fresh=again)
 
 
-def _data(memory: Memory, worst_percent: float) -> dict[str, Any]:
-    return {"worst_percent": worst_percent, "memory": asdict(memory)}
+def _data(memory: Memory, worst_percent: float, worst_at: datetime) -> dict[str, Any]:
+    return {"worst_percent": worst_percent, "worst_at": worst_at.isoformat(), "memory": asdict(memory)}

@@ -87,7 +87,7 @@ class SendFailed(Exception):
     `maybe_shown`: the answer to the send was lost, it may have been shown. `gone`: the message to edit is no more: send anew.
     """
 
-    def __init__(  # noqa: D107
+    def __init__(
         self, why: str, *, permanent: bool = False, retry_after_s: float = 0.0, maybe_shown: bool = False, gone: bool = False
     ) -> None:
         super().__init__(why)

@@ -12,8 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """the first tables."""
-
+    """The first tables."""
     op.create_table(
         "audit",
         sa.Column("id", sa.Integer(), nullable=False),
