@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from handlers.cards.choose import button_rows
-from handlers.cards.failure import unreadable
+from handlers.cards.failure import needed
 from handlers.cards.host import (
     NO_UNITS,
     Use,
@@ -117,10 +117,8 @@ async def run(request: Request, *, hosts: Hosts, clock: Clock) -> Reply:
 
 def judge(host: str, answers: Answers, kills_fact: Fact[Journal], policy: Policy) -> Sight:
     """Facts in, findings out. Raises HostError when not even the memory could be read."""
-    memory, processes, units = answers[MEMORY], answers[PROCESSES], answers[UNITS]
+    memory, processes, units = needed(host, answers, MEMORY), answers[PROCESSES], answers[UNITS]
     timers, journal = answers[SCHEDULES], answers[kills_fact]
-    if isinstance(memory, Unreadable):
-        raise unreadable(host, memory)
     known_units = NO_UNITS if isinstance(units, Unreadable) else units
     known = Processes((), "") if isinstance(processes, Unreadable) else processes
     found = [

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from handlers.cards.choose import choose_host
 from handlers.command import Command, Refused, Usage
-from handlers.reply import Block, Code, Failure, HostAnswer, Line, Reply, Title
+from handlers.reply import Block, Failure, HostAnswer, Line, Reply, Title
 from handlers.request import Request
 from remote.errors import HostError
-from remote.facts.base import Unreadable
+from remote.facts.base import Answers, Fact, Unreadable
 from remote.text import Mono, T
+
+A = TypeVar("A")
 
 
 def refusal(error: Usage | Refused, command: Command | None, request: Request) -> Reply:
@@ -17,14 +21,10 @@ def refusal(error: Usage | Refused, command: Command | None, request: Request) -
         return _wrong_use(error, command, request)
     if error.kind == "which-host" and not request.pressed:
         return choose_host(request.command, request.room.hosts, request.words)
-    failure = Failure(_failure_kind(error.kind), error.text)
+    failure = Failure(error.kind, error.text)
     if request.pressed:
         return Reply(toast=error.text, error=failure)
     return Reply((Title(error.text, "warning"),), error=failure)
-
-
-def _failure_kind(kind: str) -> str:
-    return kind or "refused"
 
 
 def _wrong_use(error: Usage, command: Command | None, request: Request) -> Reply:
@@ -54,6 +54,9 @@ def unreadable(host: str, why: Unreadable) -> HostError:
     return HostError("unreadable", T("{host} could not be read: {why}", host=Mono(host), why=why.why))
 
 
-def log_lines(lines: tuple[str, ...], *, fold: bool = True) -> Code:
-    """Lines of a log, folded."""
-    return Code(lines, fold=fold)
+def needed(host: str, answers: Answers, fact: Fact[A]) -> A:
+    """The answer to a fact that the command cannot do without. Raises HostError."""
+    answer = answers[fact]
+    if isinstance(answer, Unreadable):
+        raise unreadable(host, answer)
+    return answer

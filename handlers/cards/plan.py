@@ -73,8 +73,9 @@ def step_data(step: Step) -> StepData:
     return StepData(step.kind, step.target, step.text, step.commands, step.undo, step.frees_bytes, step.interrupts)
 
 
-def plan_data(plan: Plan) -> PlanData:
-    """The plan, for scripts."""
+def plan_data(plan: Plan, now: datetime) -> PlanData:
+    """The plan as it stands at `now`, for scripts."""
+    plan = _as_of(plan, now)
     return PlanData(
         id=plan.id, state=plan.state, steps=tuple(_outcome(step, record) for step, record in _pairs(plan)),
         before=_measure(plan.before), after=_measure(plan.after), verified=plan.verified, text=headline(plan),
@@ -99,18 +100,21 @@ def _pairs(plan: Plan) -> Iterator[tuple[Step, StepRecord]]:
 
 def plan_card(plan: Plan, now: datetime) -> Reply:
     """The living message of a plan as it stands at `now`."""
-    if plan.state == "proposed" and plan.expires_at <= now:
-        # Its row is turned by the next sweep; no card offers what can no longer be approved.
-        plan = replace(plan, state="expired")
+    plan = _as_of(plan, now)
     blocks, buttons = _BODIES[plan.state](plan)
     text = headline(plan)
     error = Failure(plan.state, text) if plan.state in BAD else None
     return Reply(
         (Title(text, _tone(plan.state)), *blocks),
         buttons,
-        hosts=(HostAnswer(plan.draft.host, plan_data(plan), error),),
+        hosts=(HostAnswer(plan.draft.host, plan_data(plan, now), error),),
         key=f"plan:{plan.id}",
     )
+
+
+def _as_of(plan: Plan, now: datetime) -> Plan:
+    """Its row is turned to expired by the next sweep; until then no card offers what can no longer be approved."""
+    return replace(plan, state="expired") if plan.state == "proposed" and plan.expires_at <= now else plan
 
 
 def _tone(state: State) -> Tone:
@@ -361,8 +365,9 @@ _BODIES: Mapping[State, Callable[[Plan], Body]] = {
 }  # fmt: skip
 
 
-def details_card(plan: Plan) -> Reply:
+def details_card(plan: Plan, now: datetime) -> Reply:
     """Every step with its exact commands and the commands that undo it."""
+    plan = _as_of(plan, now)
     blocks: list[Block] = [Title(T("{host}: plan {code} in detail", host=Mono(plan.draft.host), code=Mono(plan.code)))]
     for number, (step, record) in enumerate(_pairs(plan), 1):
         blocks.append(Line(T("{number}. {step}", number=number, step=step.text)))
@@ -372,7 +377,7 @@ def details_card(plan: Plan) -> Reply:
             blocks.append(Fold(T("What step {number} printed", number=number), (Code(tuple(record.output.splitlines())),)))
     blocks.append(Line(T("State: {state}. Digest: {digest}", state=state_word(plan.state), digest=Mono(plan.digest[:16]))))
     buttons = decision_buttons(plan)[:1] if plan.state == "proposed" else ()
-    return Reply(tuple(blocks), buttons, hosts=(HostAnswer(plan.draft.host, plan_data(plan)),))
+    return Reply(tuple(blocks), buttons, hosts=(HostAnswer(plan.draft.host, plan_data(plan, now)),))
 
 
 def _undo_lines(step: Step) -> Iterator[Block]:

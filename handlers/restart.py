@@ -1,0 +1,55 @@
+"""/restart: propose the restart of one unit, with the same approval as every change."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from handlers.cards.failure import needed
+from handlers.cards.plan import plan_card
+from handlers.command import Command, Refused
+from handlers.ports.clock import Clock
+from handlers.ports.hosts import Hosts
+from handlers.ports.plans import Plans
+from handlers.reply import Reply
+from handlers.request import Request
+from handlers.words import SHOWN, host_and_unit
+from remote.facts.host import MACHINE
+from remote.facts.memory import MEMORY
+from remote.facts.processes import PROCESSES
+from remote.facts.units import UNITS, Unit, Units
+from remote.remedies import plan as planning
+from remote.remedies.base import CannotDraft
+from remote.remedies.plan import Seen
+from remote.text import Mono, T
+
+
+async def run(request: Request, *, hosts: Hosts, plans: Plans, clock: Clock) -> Reply:
+    """Propose a plan of one step. Raises Refused for a unit that is unknown or must not be touched."""
+    host, name = host_and_unit(request, hosts, request.words)
+    answers = await hosts.ask(host, MEMORY, PROCESSES, UNITS, MACHINE)
+    units = needed(host, answers, UNITS)
+    unit = known_unit(host, units, name)
+    seen = Seen(needed(host, answers, MEMORY), needed(host, answers, PROCESSES), units, needed(host, answers, MACHINE))
+    try:
+        draft = planning.restart(host, unit, seen, hosts.policy(host), hosts.host_key(host))
+    except CannotDraft as why:
+        raise Refused("no-safe-plan", why.text) from why
+    return plan_card(await plans.propose(request, draft), clock.now())
+
+
+def known_unit(host: str, units: Units, name: str) -> Unit:
+    """The unit of this name or alias. Raises Refused, naming the nearest."""
+    unit = units.by_name(name)
+    if unit is not None:
+        return unit
+    near = get_close_matches(name, [known.id for known in units.all], 1, 0.6)
+    word = Mono(name[:SHOWN])
+    if near:
+        text = T("There is no unit {unit} on {host}. Did you mean {near}?", unit=word, host=Mono(host), near=Mono(near[0]))
+        raise Refused("not-found", text)
+    raise Refused("not-found", T("There is no unit {unit} on {host}.", unit=word, host=Mono(host)))
+
+
+COMMAND = Command(
+    "restart", T("Propose the restart of one unit"), "/restart HOST UNIT", run, ("/restart prod celery.service",)
+)
