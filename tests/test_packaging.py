@@ -62,7 +62,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def locked() -> list[tuple[str, str]]:
     """Each pin of requirements.lock with its marker."""
-    return PIN.findall((REPOSITORY / "requirements.lock").read_text())
+    text = (REPOSITORY / "requirements.lock").read_text()
+    return [(found[1], found[2] or "") for found in PIN.finditer(text)]
 
 
 def test_lock_pins_everything_by_hash_and_names_no_registry() -> None:
@@ -126,12 +127,13 @@ def newest_migration(installed: Path) -> str:
     revisions = set(re.findall(r"^revision\b.*?=\s*[\"'](.+?)[\"']", text, re.MULTILINE))
     followed = set(re.findall(r"^down_revision\b.*?=\s*[\"'](.+?)[\"']", text, re.MULTILINE))
     (newest,) = revisions - followed
-    return newest
+    return str(newest)
 
 
 def test_a_skipped_test_fails_the_run_where_ci_asks(tmp_path: Path) -> None:
     (tmp_path / "test_skip.py").write_text("import pytest\ndef test_skipped(): pytest.skip('not here')\n")
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", os.devnull, "--rootdir", tmp_path, tmp_path]
+    command: list[str | Path] = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", os.devnull]
+    command += ["--rootdir", tmp_path, tmp_path]
     done = [
         subprocess.run([*command, *more], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False)
         for more in ((), ("--fail-on-skip",))
