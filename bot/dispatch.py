@@ -152,9 +152,11 @@ class Desk:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._under_way: set[str] = set()
 
-    async def typed(self, event: Typed) -> None:
+    async def typed(self, event: Typed) -> asyncio.Future[None]:
         """See bot/chat/base.py."""
-        self._keep(asyncio.create_task(self._typed(event), name="typed"))
+        task = asyncio.create_task(self._typed(event), name="typed")
+        self._keep(task)
+        return task
 
     async def pressed(self, event: Pressed) -> Toast | None:
         """See bot/chat/base.py."""

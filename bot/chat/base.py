@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,8 +72,9 @@ class Toast:
 class Inbox(Protocol):
     """What a chat tells us. Both are quick: they keep the event and answer; what takes long goes on by itself."""
 
-    async def typed(self, event: Typed) -> None:
-        """A command. The answer comes through the outbox; silence for strangers in groups."""
+    async def typed(self, event: Typed) -> asyncio.Future[None]:
+        """A command. The answer comes through the outbox; silence for strangers in groups. What is given back is done once
+        the answer is on its way, so that who reads one line after the other may wait for it; others need not."""
         ...
 
     async def pressed(self, event: Pressed) -> Toast | None:
@@ -97,13 +99,21 @@ class SendFailed(Exception):
         self.gone = gone
 
 
+class ChatDown(Exception):  # noqa: N818 - an answer, in one line
+    """A chat cannot work with these settings (a token that nobody knows); trying again will not help. `text` says what to do."""
+
+    def __init__(self, text: Text) -> None:
+        super().__init__(text.msgid)
+        self.text = text
+
+
 class Chat(Protocol):
     """One platform. Renders Replies, delivers them, turns its events into Typed and Pressed."""
 
     platform: str
 
     async def start(self, inbox: Inbox) -> None:
-        """Connect and begin to receive; returns once it does."""
+        """Connect and begin to receive; returns once it does, or once it keeps trying. Raises ChatDown."""
         ...
 
     async def stop(self) -> None:
