@@ -17,8 +17,9 @@ def measure() -> tuple[float, float]:
         path = Path(directory) / "coverage.json"
         data.json_report(outfile=str(path))
         totals = json.loads(path.read_text())["totals"]
-    branches: int = totals["num_branches"]
-    return totals["percent_covered"], 100.0 * totals["covered_branches"] / branches if branches else 100.0
+    if not totals.get("num_branches"):
+        sys.exit("nothing was measured: make test first")
+    return totals["percent_covered"], 100.0 * totals["covered_branches"] / totals["num_branches"]
 
 
 def main() -> None:
