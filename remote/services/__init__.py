@@ -1,1 +1,198 @@
 """Kinds of programs: one file each says what a command line and a log line mean."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import posixpath
+import re
+import shlex
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+
+from remote.facts.processes import Process, Processes
+from remote.facts.units import Unit
+from remote.services.argv import settings
+from remote.services.base import Kind, Role
+
+# The modules of this package that are no kinds.
+_SHARED = {"argv", "base"}
+_SHELLS = {"sh", "bash", "dash", "ash", "zsh", "busybox"}
+# Programs that start another one and do nothing themselves; the words before it that are theirs are options.
+_LAUNCHERS = {
+    *("env", "nice", "ionice", "nohup", "setsid", "exec", "chpst", "tini", "dumb-init", "ddtrace-run", "timeout", "time"),
+    *("pipenv", "poetry", "uv", "pdm", "hatch", "newrelic-admin", "opentelemetry-instrument", "softlimit", "catchsegv"),
+}
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
+_LAUNCHER_WORDS = {"run", "run-program"}
+_MOST_WORDS = 64  # of a launcher's own; what follows is not looked for any further
+
+
+@cache
+def kinds() -> Mapping[str, Kind]:
+    """All kinds by name, in their order: each module of this package exports one KIND."""
+    names = (info.name for info in pkgutil.iter_modules(__path__))
+    modules = (importlib.import_module(f"{__name__}.{n}") for n in names if n not in _SHARED and not n.startswith("_"))
+    found: list[Kind] = sorted((module.KIND for module in modules), key=lambda kind: (kind.order, kind.name))
+    return {kind.name: kind for kind in found}
+
+
+def roles(process: Process) -> tuple[Role, ...]:
+    """What a process does by its command line, if its executable can be such a program; `()` for all else.
+
+    A pool child that shares its master's command line looks like a master here: see `roles_by_pid`.
+    """
+    argv = process.command.open()
+    return tuple(role for kind in kinds().values() if kind.genuine(process) for role in kind.recognise(argv, process))
+
+
+def claims(process: Process) -> tuple[Role, ...]:
+    """What a command line only claims, believed or not (`exec -a celery …`): for look-alikes, never for a step."""
+    argv = process.command.open()
+    unseen = replace(process, pid=0, exe=None)
+    return tuple(role for kind in kinds().values() for role in kind.recognise(argv, unseen))
+
+
+def roles_by_pid(processes: Processes) -> dict[int, tuple[Role, ...]]:
+    """The roles of every process that has one. A child of a process of the same service is no master."""
+    found = {process.pid: said for process in processes.all if (said := roles(process))}
+    services = {pid: {role.service for role in said} for pid, said in found.items()}
+    parents = {process.pid: process.ppid for process in processes.all}
+    return {
+        pid: tuple(replace(r, master=r.master and r.service not in services.get(parents[pid], ())) for r in said)
+        for pid, said in found.items()
+    }
+
+
+def roles_of_unit(unit: Unit, processes: Processes) -> tuple[Role, ...]:
+    """What a unit's main process does; where it does not run, what its ExecStart, user and directory say it would do.
+
+    The settings of its environment belong to the roles. What a supervisor or cron runs is not that unit's own work; what
+    a shell script starts is, when it starts nothing else.
+    """
+    configured = _configured(unit, processes)
+    main = next((process for process in processes.all if unit.main_pid and process.pid == unit.main_pid), None)
+    if main is None:
+        return configured
+    running = roles(main) or _behind_launcher(main, unit, processes)
+    said = tuple(_filled(role, configured) for role in running)
+    return tuple(replace(role, settings=_merged(role.settings, _environment(unit, role))) for role in said)
+
+
+def _filled(role: Role, configured: Iterable[Role]) -> Role:
+    """A title (`gunicorn: master [app]`) hides the options: the unit file still has them."""
+    same = next((other for other in configured if other.service == role.service and not role.workers), None)
+    if same is None or (role.app and same.app and same.app != role.app):
+        return role
+    return replace(
+        role,
+        app=role.app or same.app,
+        workers=same.workers,
+        threads=role.threads or same.threads,
+        max_requests=role.max_requests or same.max_requests,
+        settings=_merged(role.settings, same.settings),
+    )
+
+
+def _behind_launcher(main: Process, unit: Unit, processes: Processes) -> tuple[Role, ...]:
+    """What a start script that stays (`uv run`, a shell script) runs, if the unit has no other work."""
+    argv = main.command.open()
+    if not argv or not unit.control_group or posixpath.basename(argv[0]) not in _SHELLS | _LAUNCHERS:
+        return ()
+    inside = [p for p in processes.all if p.pid != main.pid and f"{p.cgroup}/".startswith(f"{unit.control_group}/")]
+    by_pid = roles_by_pid(Processes(tuple(inside), processes.boot_id))
+    masters = [pid for pid, said in by_pid.items() if any(role.master for role in said)]
+    if len(masters) != 1 or len(by_pid) != len(inside):
+        return ()
+    return by_pid[masters[0]]
+
+
+def _configured(unit: Unit, processes: Processes) -> tuple[Role, ...]:
+    argv = _unwrapped(unit.exec_start.open())
+    planned = Process(
+        pid=0,
+        ppid=0,
+        start_ticks=0,
+        started_at=datetime.fromtimestamp(0, UTC),
+        name="",
+        command=unit.exec_start,
+        uid=_uid(unit.user, processes),
+        user=unit.user or "root",
+        rss_bytes=0,
+        swap_bytes=0,
+        pss_bytes=None,
+        cgroup="",
+        exe=None,
+        cwd=unit.working_directory.lstrip("-!") or "/",
+    )
+    said = (role for kind in kinds().values() for role in kind.recognise(argv, planned))
+    return tuple(replace(role, settings=_merged(role.settings, _environment(unit, role))) for role in said)
+
+
+def _uid(user: str, processes: Processes) -> int:
+    """The number of a user's name, from a process of his; a number of its own (below -1) for a name not seen."""
+    if user in {"", "root"}:
+        return 0
+    if user.isascii() and user.isdigit():
+        return int(user[:20])
+    seen = next((process.uid for process in processes.all if process.user == user), None)
+    return -2 - zlib.crc32(user.encode("utf-8", "surrogateescape")) if seen is None else seen
+
+
+def _environment(unit: Unit, role: Role) -> str:
+    """The digest of what the unit's environment says that tells this kind of service apart."""
+    words = dict(word.partition("=")[::2] for word in unit.environment.open())
+    pairs = {"DJANGO_SETTINGS_MODULE": words.get("DJANGO_SETTINGS_MODULE", "")}
+    if role.service.startswith("celery"):
+        pairs["broker"] = words.get("CELERY_BROKER_URL") or words.get("BROKER_URL") or ""
+        pairs["redis"] = words.get("REDIS_URL", "")
+    return settings(pairs)
+
+
+def _merged(first: str, second: str) -> str:
+    """Both sets of settings; a command line's wins over the environment's."""
+    words = dict(word.split("=", 1) for word in f"{second} {first}".split())
+    return " ".join(f"{name}={value}" for name, value in sorted(words.items()))
+
+
+def _unwrapped(argv: Sequence[str]) -> tuple[str, ...]:
+    """A unit's ExecStart without what only starts the program: `/bin/sh -c '…'`, `env A=1`, `nice -n 5`, `uv run`."""
+    words = tuple(argv)
+    for _ in range(_MOST_WORDS):
+        if not words:
+            break
+        name = posixpath.basename(words[0])
+        if name in _SHELLS and "-c" in words[1:3] and words.index("-c") + 1 < len(words):
+            words = _shell(words[words.index("-c") + 1])
+        elif name in _LAUNCHERS:
+            words = _launched(words[1:])
+        elif _ASSIGNMENT.fullmatch(words[0]):
+            words = words[1:]
+        else:
+            break
+    return words
+
+
+def _shell(line: str) -> tuple[str, ...]:
+    """The last command of a shell's line (`cd /srv && exec celery …`), by its words."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    try:
+        words = list(lexer)
+    except ValueError:  # quotes that do not close
+        return ()
+    last = max((at for at, word in enumerate(words) if word and set(word) <= set("&;|()")), default=-1)
+    return tuple(words[last + 1 :])
+
+
+def _launched(words: tuple[str, ...]) -> tuple[str, ...]:
+    """A launcher's own words, its options and numbers (`-n 5`, `run`, `10s`), stand before the program."""
+    at = 0
+    while at < len(words) and (
+        words[at].startswith("-") or words[at] in _LAUNCHER_WORDS or _ASSIGNMENT.fullmatch(words[at]) or words[at][:1].isdigit()
+    ):
+        at += 1
+    return words[at:]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from remote.facts.journal import Entry
 from remote.facts.processes import Process
 
 
@@ -37,16 +39,55 @@ class Role:
         """What makes two of them the same service: role, application, queues, uid, working directory, settings."""
         return (self.service, self.app, self.queues, self.uid, self.cwd, self.settings)
 
+    def same_as(self, other: Role) -> bool:
+        """Whether both do the same work. A setting that only one of them names does not tell them apart: applications
+        often set it by default (`os.environ.setdefault("DJANGO_SETTINGS_MODULE", …)`)."""
+        return self.identity[:-1] == other.identity[:-1] and agree(self.settings, other.settings)
+
+
+def agree(settings: str, others: str) -> bool:
+    """Whether two `Role.settings` (words `name=digest`) differ in nothing that both name."""
+    ours, theirs = (dict(word.split("=", 1) for word in said.split()) for said in (settings, others))
+    return all(theirs.get(name, value) == value for name, value in ours.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What a program's own log line says of the end of one of its processes.
+
+    `killed`: `pid` was ended by `signal`. `timeout`: the program will end `pid`, which hung. `limit`: the program will
+    end one (`pid` None where it does not say which) that ran longer than `limit_s`. `lost`: a consequence, told later.
+    """
+
+    what: Literal["killed", "timeout", "limit", "lost"]
+    pid: int | None = None
+    signal: int = 9
+    limit_s: float | None = None
+
+
+def silent(entry: Entry) -> Sign | None:  # noqa: ARG001 - as Kind.sign has it
+    """The `sign` of a kind whose log says nothing of killed processes."""
+    return None
+
+
+def any_program(process: Process) -> bool:  # noqa: ARG001 - as Kind.genuine has it
+    """The `genuine` of a kind that can be any executable."""
+    return True
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of program. `recognise(argv, process)` gives the roles that this command line plays (none, one or two).
 
-    `argv` is the opened command line, already unwrapped from setproctitle's forms where the kind knows them.
-    `title` is how people call it.
+    `argv` is the opened command line, setproctitle's forms too. `title` is how people call it. argv is only a claim
+    (`exec -a`): `genuine(process)` says whether the executable can be such a program. `twins` says whether two that do
+    the same are a waste (for a database they never are one to stop). `sign(entry)` reads the program's own log line.
     """
 
     name: str
     title: str
     recognise: Callable[[Sequence[str], Process], tuple[Role, ...]]
     order: int = 100
+    genuine: Callable[[Process], bool] = any_program
+    twins: bool = False
+    sign: Callable[[Entry], Sign | None] = silent
