@@ -1,0 +1,76 @@
+"""What all chats draw alike: tables in fixed width, the meter's bar, and text from hosts made harmless to look at."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from datetime import datetime
+
+from wcwidth import wcswidth, wcwidth
+
+from bot.i18n import render
+from handlers.reply import Table
+from remote.text import Value
+
+WIDTH = 34  # columns: what a phone shows of fixed width before it wraps (platforms.md 5)
+GAP = "  "
+LEAST_NAME = 6  # columns that the last column keeps, whatever the numbers need
+BAR = 20  # characters of a meter
+
+
+def clean(text: str) -> str:
+    """One line of text that a terminal or a chat shows as it is: control, bidi and other invisible characters are gone."""
+    return "".join(map(_clean, text))
+
+
+def _clean(character: str) -> str:
+    match unicodedata.category(character):
+        case "Cc" | "Zl" | "Zp":
+            return " " if character in "\n\r\t\v\f\x85\u2028\u2029" else ""
+        case "Cf":
+            return ""
+        case "Cs" | "Co" | "Cn":
+            return "\N{REPLACEMENT CHARACTER}"
+        case _:
+            return character
+
+
+def columns(text: str) -> int:
+    """How many columns the text takes in fixed width."""
+    return max(0, wcswidth(text))
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most `width` columns; what was cut away shows as an ellipsis."""
+    if columns(text) <= width:
+        return text
+    kept, taken = [], 1
+    for character in text:
+        taken += max(0, wcwidth(character))
+        if taken > width:
+            break
+        kept.append(character)
+    return "".join(kept) + "…"
+
+
+def table_lines(table: Table, language: str, now: datetime | None = None, width: int = WIDTH) -> list[str]:
+    """The table's lines, its head first: numbers right-aligned and never cut, the last column cut to fit `width`."""
+    rows = [[clean(render(cell, language, now, short=True)) for cell in row] for row in (table.head, *table.rows) if row]
+    if not rows:
+        return []
+    count = max(map(len, rows))
+    widths = [max((columns(row[n]) for row in rows if n < len(row) - 1), default=0) for n in range(count - 1)]
+    left = max(LEAST_NAME, width - sum(widths) - len(GAP) * len(widths))
+    return [_row(row, widths, left) for row in rows]
+
+
+def _row(row: Sequence[str], widths: Sequence[int], left: int) -> str:
+    cells = [" " * (widths[n] - columns(cell)) + cell for n, cell in enumerate(row[:-1])]
+    return GAP.join([*cells, cut(row[-1], left)]).rstrip()
+
+
+def meter(percent: float, width: int = BAR) -> str:
+    """The bar of a share: `███████░░░ 68%`."""
+    share = min(100.0, max(0.0, percent))
+    full = round(share * width / 100)
+    return f"{'█' * full}{'░' * (width - full)} {share:.0f}%"
