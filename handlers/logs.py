@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from handlers.cards.failure import needed
-from handlers.command import Command
+from handlers.command import Command, Usage
 from handlers.every import Part, every
 from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Button, Code, Line, Reply, Title
 from handlers.request import Request
-from handlers.words import host_and_unit, split_number, within
+from handlers.words import SHOWN, host_and_unit, split_number, within
 from remote.facts.journal import Entry, unit_log
 from remote.redact import redact
 from remote.text import Mono, N, T
@@ -44,7 +44,10 @@ async def run(request: Request, *, hosts: Hosts) -> Reply:
     count = within(number, LINES, MOST)
     host, name = host_and_unit(request, hosts, words)
     unit = name if "." in name else f"{name}.service"
-    fact = unit_log(unit, count)
+    try:
+        fact = unit_log(unit, count)
+    except ValueError as error:
+        raise Usage(T("{unit} is no unit's name.", unit=Mono(name[:SHOWN]))) from error
 
     async def look(host: str) -> Part:
         journal = needed(host, await hosts.ask(host, fact), fact)

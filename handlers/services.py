@@ -20,12 +20,15 @@ from remote.services.base import Role
 from remote.text import Mono, N, Size, T, Text, Value
 
 
+Roles = Mapping[int, tuple[Role, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceRow:
     """One unit (or the processes of one service outside all units) that a known kind of program runs in.
 
-    `workers` is how many run, `workers_configured` what its command line says (null: nothing). `enabled` is also true for one that
-    another unit's link starts. `memory_max_bytes` is null without a limit.
+    `workers` is how many run, `workers_configured` what its command line says (null: nothing). `enabled` is also true for
+    one that another unit's link starts. `memory_max_bytes` is null without a limit.
     """
 
     unit: str | None
@@ -66,9 +69,13 @@ async def run(request: Request, *, hosts: Hosts) -> Reply:
 
 def services_of(processes: Processes, units: Units) -> tuple[ServiceRow, ...]:
     """Every unit and every group of strays that a known kind of program runs in, biggest first."""
-    owned = _by_unit(processes, units)
-    rows = [row for unit in units.all if (row := _of_unit(unit, owned.get(unit.id, ()), processes)) is not None]
-    rows += _strays(owned.get(None, ()))
+    owned, roles = _by_unit(processes, units), services.roles_by_pid(processes)
+    rows = [
+        _of_unit(unit, said, owned.get(unit.id, ()), roles)
+        for unit in units.all
+        if (said := services.roles_of_unit(unit, processes))
+    ]
+    rows += _strays(owned.get(None, ()), roles)
     return tuple(sorted(rows, key=lambda row: (-row.pss_bytes, row.unit or "")))
 
 
@@ -84,14 +91,11 @@ def _by_unit(processes: Processes, units: Units) -> Mapping[str | None, tuple[Pr
     return found
 
 
-def _of_unit(unit: Unit, members: tuple[Process, ...], processes: Processes) -> ServiceRow | None:
-    roles = services.roles_of_unit(unit, processes)
-    if not roles:
-        return None
+def _of_unit(unit: Unit, said: tuple[Role, ...], members: tuple[Process, ...], roles: Roles) -> ServiceRow:
     return ServiceRow(
-        unit=unit.id, service=_kinds(roles), app=roles[0].app, queues=roles[0].queues, active=unit.active,
-        state=unit.active_state, enabled=unit.enabled or bool(unit.links), workers=_workers(members),
-        workers_configured=roles[0].workers or None, pss_bytes=sum(one.memory_bytes for one in members),
+        unit=unit.id, service=_kinds(said), app=said[0].app, queues=said[0].queues, active=unit.active,
+        state=unit.active_state, enabled=unit.enabled or bool(unit.links), workers=_workers(members, roles),
+        workers_configured=said[0].workers or None, pss_bytes=sum(one.memory_bytes for one in members),
         memory_max_bytes=unit.memory_max_bytes, pids=tuple(one.pid for one in members),
     )  # fmt: skip
 
@@ -101,15 +105,15 @@ def _kinds(roles: Iterable[Role]) -> str:
     return "+".join(dict.fromkeys(role.service for role in roles))
 
 
-def _workers(members: Iterable[Process]) -> int:
+def _workers(members: Iterable[Process], roles: Roles) -> int:
     """How many do the work for a master."""
-    return sum(any(not role.master for role in services.roles(process)) for process in members)
+    return sum(any(not role.master for role in roles.get(process.pid, ())) for process in members)
 
 
-def _strays(members: Iterable[Process]) -> Iterator[ServiceRow]:
+def _strays(members: Iterable[Process], roles: Roles) -> Iterator[ServiceRow]:
     found: dict[tuple[str, str], list[tuple[Process, Role]]] = {}
     for process in members:
-        for role in services.roles(process):
+        for role in roles.get(process.pid, ()):
             found.setdefault((role.service, role.app), []).append((process, role))
     for (service, app), group in found.items():
         yield ServiceRow(
@@ -145,5 +149,9 @@ def _name(row: ServiceRow) -> Text | Mono:
 
 
 COMMAND = Command(
-    "services", T("What runs, with how many workers and which limit"), "/services [HOST…]", run, ("/services prod", "/services @web")
+    "services",
+    T("What runs, with how many workers and which limit"),
+    "/services [HOST…]",
+    run,
+    ("/services prod", "/services @web"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,6 +20,8 @@ from remote.facts.memory import MEMORY, Memory
 from remote.facts.processes import PROCESSES, Process, Processes
 from remote.facts.units import UNITS, Units
 from remote.policy import MIB
+from remote.redact import clean
+from remote.services.base import Role
 from remote.text import Mono, Size, T, Value
 
 SHOWN = 10
@@ -84,22 +86,20 @@ async def run(request: Request, *, hosts: Hosts) -> Reply:
 def _row(process: Process, units: Units, memory: Memory) -> ProcessRow:
     owner = units.of_cgroup(process.cgroup)
     return ProcessRow(
-        pid=process.pid, started_at=process.started_at, name=process.name, command=str(process.command), user=process.user,
+        pid=process.pid, started_at=process.started_at, name=clean(process.name), command=str(process.command), user=process.user,
         unit=owner.id if owner else None, pss_bytes=process.pss_bytes, rss_bytes=process.rss_bytes,
         swap_bytes=process.swap_bytes, memory_percent=round(share(process.memory_bytes, memory.total_bytes).percent, 2),
     )  # fmt: skip
 
 
 def _groups(groups: Iterable[Use], processes: Processes) -> tuple[GroupRow, ...]:
-    by_pid = {process.pid: process for process in processes.all}
-    return tuple(
-        GroupRow(use.unit, _service(use, [by_pid[pid] for pid in use.pids]), use.count, use.pss_bytes) for use in groups
-    )
+    roles = services.roles_by_pid(processes)
+    return tuple(GroupRow(use.unit, _service(use, roles), use.count, use.pss_bytes) for use in groups)
 
 
-def _service(use: Use, members: Iterable[Process]) -> str:
+def _service(use: Use, roles: Mapping[int, tuple[Role, ...]]) -> str:
     """The kind of program, where one is recognised; else the name."""
-    return next((role.service for process in members for role in services.roles(process)), use.name)
+    return next((role.service for pid in use.pids for role in roles.get(pid, ())), use.name)
 
 
 def _card(host: str, memory: Memory, processes: Iterable[Process], groups: tuple[Use, ...]) -> tuple[Block, ...]:
@@ -113,7 +113,7 @@ def _card(host: str, memory: Memory, processes: Iterable[Process], groups: tuple
 
 def _line(process: Process, memory: Memory) -> tuple[Value, ...]:
     held = process.memory_bytes
-    return (Size(held), share(held, memory.total_bytes), process.pid, Mono(process.name))
+    return (Size(held), share(held, memory.total_bytes), process.pid, Mono(clean(process.name)))
 
 
 def _buttons(host: str) -> tuple[tuple[Button, ...], ...]:

@@ -12,6 +12,7 @@ from remote.facts.processes import Process, Processes
 from remote.facts.units import Unit, Units
 from remote.findings.base import Finding, Severity
 from remote.findings.duplicates import Duplicates, Member
+from remote.redact import clean
 from remote.text import Listing, Mono, N, Percent, Size, T, Text, Value
 
 NO_UNITS = Units(())
@@ -37,7 +38,7 @@ def uses(processes: Processes, units: Units) -> tuple[Use, ...]:
         if process.cgroup not in owners:
             owners[process.cgroup] = units.of_cgroup(process.cgroup)
         owner = owners[process.cgroup]
-        key = (owner.id, short_unit(owner.id)) if owner else (None, process.name)
+        key = (owner.id, short_unit(owner.id)) if owner else (None, clean(process.name))
         found.setdefault(key, []).append(process)
     rows = (
         Use(name, unit, len(group), sum(one.memory_bytes for one in group), tuple(one.pid for one in group))
@@ -52,7 +53,7 @@ def short_unit(unit: str) -> str:
 
 
 def counted(name: str, count: int) -> str:
-    """`gunicorn ×3`, for a table's last column."""
+    """The name and how many, for a table's last column."""
     return f"{name} ×{count}" if count > 1 else name
 
 

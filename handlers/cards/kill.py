@@ -80,10 +80,10 @@ def _title(host: str, groups: Sequence[Sequence[Kill]]) -> Text:
 def _what_died(group: Sequence[Kill], host: str) -> Text:
     first, n = group[0], len(group)
     if first.unit is None:
-        return N("{host}: {name} was killed", "{host}: {n} × {name} were killed", n, host=Mono(host), name=Mono(first.name))
+        return N("{host}: {name} was killed", "{host}: {n} {name} were killed", n, host=Mono(host), name=Mono(first.name))
     return N(
         "{host}: {name} of {unit} was killed",
-        "{host}: {n} × {name} of {unit} were killed",
+        "{host}: {n} {name} of {unit} were killed",
         n, host=Mono(host), name=Mono(first.name), unit=Mono(first.unit),
     )  # fmt: skip
 

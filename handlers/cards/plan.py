@@ -9,6 +9,7 @@ from datetime import datetime
 from handlers.ports.plans import Measure, Plan, State, StepRecord
 from handlers.reply import Block, Button, Code, Failure, Fold, HostAnswer, Line, Reply, Title, Tone
 from remote.remedies.base import Step
+from remote.redact import redact
 from remote.text import Mono, N, Percent, Size, T, Text, When
 
 LAST_LINES = 12  # of a failed step's output, on the card
@@ -86,7 +87,7 @@ def plan_data(plan: Plan, now: datetime) -> PlanData:
 def _outcome(step: Step, record: StepRecord) -> StepOutcome:
     return StepOutcome(
         step.kind, step.target, step.text, step.commands, step.undo, step.frees_bytes, step.interrupts,
-        record.state, record.output,
+        record.state, _said(record.output),
     )  # fmt: skip
 
 
@@ -316,9 +317,14 @@ def _failed(plan: Plan) -> Body:
 def _outputs(plan: Plan) -> Iterator[Block]:
     """The end of what the failed steps and the last check printed."""
     said = [record.output for record in plan.steps if record.state == "failed"] + [plan.output]
-    lines = [line for text in said for line in text.splitlines() if line.strip()]
+    lines = [line for text in said for line in _said(text).splitlines() if line.strip()]
     if lines:
         yield Code(tuple(lines[-LAST_LINES:]), fold=True)
+
+
+def _said(output: str) -> str:
+    """What a command printed, fit to be shown: it comes from the host."""
+    return "\n".join(redact(line) for line in output.splitlines())
 
 
 def _interrupted(plan: Plan) -> Body:
@@ -374,7 +380,7 @@ def details_card(plan: Plan, now: datetime) -> Reply:
         blocks.append(Code(_lines(step.commands)))
         blocks += _undo_lines(step)
         if record.output.strip():
-            blocks.append(Fold(T("What step {number} printed", number=number), (Code(tuple(record.output.splitlines())),)))
+            blocks.append(Fold(T("What step {number} printed", number=number), (Code(tuple(_said(record.output).splitlines())),)))
     blocks.append(Line(T("State: {state}. Digest: {digest}", state=state_word(plan.state), digest=Mono(plan.digest[:16]))))
     buttons = decision_buttons(plan)[:1] if plan.state == "proposed" else ()
     return Reply(tuple(blocks), buttons, hosts=(HostAnswer(plan.draft.host, plan_data(plan, now)),))

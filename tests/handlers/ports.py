@@ -1,0 +1,192 @@
+"""The commands' ports, in memory: plain and typed, nothing patched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from handlers.command import Command, Refused, Usage
+from handlers.ports.plans import Plan, StepRecord
+from handlers.reply import Reply
+from handlers.request import Person, Request, Role, Room
+from remote.errors import HostError
+from remote.facts.base import Answers, Fact
+from remote.policy import Policy
+from remote.remedies.base import Draft
+from remote.remedies.plan import undo
+from remote.text import Mono, T
+
+NOW = datetime(2026, 11, 23, 14, 2, tzinfo=UTC)
+
+
+@dataclass
+class TestClock:
+    """A clock that stands until it is told to go on."""
+
+    __test__ = False
+
+    moment: datetime = NOW
+
+    def now(self) -> datetime:
+        """The moment."""
+        return self.moment
+
+
+@dataclass
+class TestHosts:
+    """Hosts whose facts are values by the fact's name; a HostError is raised instead of an answer."""
+
+    __test__ = False
+
+    worlds: Mapping[str, Mapping[str, Any] | HostError]
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+
+    def choose(self, request: Request, words: tuple[str, ...]) -> tuple[str, ...]:
+        """As bot/hosts.py, with the one group `all`."""
+        visible = self.visible(request)
+        if not words:
+            if len(visible) == 1:
+                return visible
+            raise Refused("which-host", T("Which host?"))
+        for word in words:
+            if word != "all" and word not in visible:
+                raise Usage(T("There is no host {word}.", word=Mono(word)))
+        return visible if "all" in words else tuple(dict.fromkeys(words))
+
+    def visible(self, request: Request) -> tuple[str, ...]:
+        """What the room sees."""
+        return request.room.hosts
+
+    def groups(self, host: str) -> tuple[str, ...]:
+        """Hosts called web… are in a group."""
+        return ("web",) if host.startswith("web") else ()
+
+    def address(self, host: str) -> str:
+        """Somewhere."""
+        return f"root@{host}.example:22"
+
+    def policy(self, host: str) -> Policy:
+        """The default unless the test says otherwise."""
+        return self.policies.get(host, Policy())
+
+    def host_key(self, host: str) -> str:
+        """A fingerprint."""
+        return f"SHA256:{host}"
+
+    async def ask(self, host: str, *facts: Fact[Any]) -> Answers:
+        """The world's values."""
+        self.asked.append((host, tuple(fact.name for fact in facts)))
+        world = self.worlds[host]
+        if isinstance(world, HostError):
+            raise world
+        return Answers({fact: world[fact.name] for fact in facts})
+
+
+@dataclass
+class TestPlans:
+    """Plans in a dict, with the transitions that commands can see."""
+
+    __test__ = False
+
+    clock: TestClock
+    kept: dict[str, Plan] = field(default_factory=dict)
+
+    async def propose(self, request: Request, draft: Draft) -> Plan:
+        """Keep it."""
+        number = len(self.kept) + 1
+        plan = make_plan(draft, id=f"plan{number}", code=f"PLA{number}", proposed_by=request.person.id, at=self.clock.now())
+        self.kept[plan.id] = plan
+        return plan
+
+    async def approve(self, request: Request, plan_id: str) -> Plan:
+        """Once, by somebody who may."""
+        return self._decide(request, plan_id, lambda plan: replace(plan, state="approved"))
+
+    async def decline(self, request: Request, plan_id: str) -> Plan:
+        """Once, by somebody who may."""
+        return self._decide(request, plan_id, lambda plan: replace(plan, state="declined"))
+
+    async def find(self, request: Request, plan_id: str) -> Plan:
+        """By id or code."""
+        for plan in self.kept.values():
+            if plan_id in {plan.id, plan.code} and plan.draft.host in request.room.hosts:
+                return plan
+        raise Refused("not-found", T("There is no plan {plan} here.", plan=Mono(plan_id)))
+
+    async def recent(self, request: Request, hosts: tuple[str, ...]) -> tuple[Plan, ...]:
+        """Newest first."""
+        return tuple(plan for plan in reversed(self.kept.values()) if plan.draft.host in hosts and plan.draft.host in request.room.hosts)
+
+    async def undo_draft(self, request: Request, plan_id: str) -> Draft:
+        """What takes back the steps that hold."""
+        plan = await self.find(request, plan_id)
+        draft = undo(plan.draft, [record.state == "done" for record in plan.steps], plan.id)
+        if draft is None:
+            raise Refused("nothing-to-undo", T("Plan {plan} did nothing that can be undone.", plan=Mono(plan.code)))
+        return draft
+
+    def _decide(self, request: Request, plan_id: str, change: Callable[[Plan], Plan]) -> Plan:
+        plan = self.kept.get(plan_id)
+        if plan is None:
+            raise Refused("not-found", T("There is no plan {plan} here.", plan=Mono(plan_id)))
+        if not request.person.may("approver"):
+            raise Refused("role", T("That needs the role approver or admin."))
+        if plan.state != "proposed":
+            raise Refused("decided", T("{who} approved plan {plan} at {at}; it is running.", who=plan.decided_by, plan="", at=""))
+        self.kept[plan_id] = replace(change(plan), decided_by=request.person.id, decided_at=self.clock.now())
+        return self.kept[plan_id]
+
+
+@dataclass
+class TestCommands:
+    """The commands that were found."""
+
+    __test__ = False
+
+    found: Mapping[str, Command]
+
+    def all(self) -> tuple[Command, ...]:
+        """By name."""
+        return tuple(self.found.values())
+
+    def find(self, name: str) -> Command | None:
+        """The one of this name."""
+        return self.found.get(name)
+
+
+def make_plan(draft: Draft, *, id: str = "k7qxabcdefgh", code: str = "K7QX", proposed_by: str = "owner", at: datetime = NOW) -> Plan:  # noqa: A002
+    """A proposed plan."""
+    return Plan(
+        id=id, code=code, digest=draft.digest, draft=draft, state="proposed",
+        steps=tuple(StepRecord("waiting") for _ in draft.steps), proposed_by=proposed_by, proposed_at=at,
+        expires_at=at + timedelta(minutes=15),
+    )  # fmt: skip
+
+
+def make_request(line: str, *, role: Role = "approver", hosts: tuple[str, ...] = ("prod",), pressed: bool = False) -> Request:
+    """A typed line as a Request."""
+    command, *words = line.removeprefix("/").split()
+    person, room = Person("anna", "Anna", role), Room("ops", "console", hosts)
+    return Request("event:1", person, room, command, tuple(words), NOW, "en", pressed=pressed)
+
+
+@dataclass
+class Desk:
+    """Runs a command with the ports that it names."""
+
+    hosts: TestHosts
+    plans: TestPlans
+    clock: TestClock
+    commands: TestCommands
+
+    async def ask(self, request: Request) -> Reply:
+        """The command's reply; Usage, Refused and HostError come through."""
+        run = self.commands.found[request.command].run
+        ports = {"hosts": self.hosts, "plans": self.plans, "clock": self.clock, "commands": self.commands}
+        named = run.__kwdefaults__ or {}
+        wanted = run.__code__.co_varnames[run.__code__.co_argcount :][: run.__code__.co_kwonlyargcount]
+        assert not named
+        return await run(request, **{name: ports[name] for name in wanted})
