@@ -57,20 +57,21 @@ _BORN = 'born() {{ s=$(cat /proc/{pid}/stat 2>/dev/null) || return; s=${{s##*) }
 def _same(stray: Process, boot_id: str) -> str:
     """A script that exits 0 while that pid is still that very process; its argv is looked at from the bot (`same`)."""
     pid = stray.pid
-    lines = [
-        _BORN.format(pid=pid),
-        f"[ {pid} -gt 1 ] || exit 1",
-        f'[ "$(cat /proc/sys/kernel/random/boot_id)" = {shlex.quote(boot_id)} ] || {{ echo "the host was restarted since"; exit 1; }}',
-        f'[ "$(born)" = {stray.start_ticks} ] || {{ echo "pid {pid} is another process now"; exit 1; }}',
-        f"grep -q {shlex.quote(f'^Uid:[[:space:]]*{stray.uid}[[:space:]]')} /proc/{pid}/status || "
-        f'{{ echo "pid {pid} belongs to another user now"; exit 1; }}',
-        f'ours=0; while IFS= read -r line; do [ "${{line#*:*:}}" != {shlex.quote(stray.cgroup)} ] || ours=1; done </proc/{pid}/cgroup',
-        f'[ $ours = 1 ] || {{ echo "pid {pid} moved to another cgroup"; exit 1; }}',
+    uid = shlex.quote(f"^Uid:[[:space:]]*{stray.uid}[[:space:]]")
+    tests = [
+        (f"[ {pid} -gt 1 ]", "pid 1 is never ended"),
+        (f'[ "$(cat /proc/sys/kernel/random/boot_id)" = {shlex.quote(boot_id)} ]', "the host was restarted since"),
+        (f'[ "$(born)" = {stray.start_ticks} ]', f"pid {pid} is another process now"),
+        (f"grep -q {uid} /proc/{pid}/status", f"pid {pid} belongs to another user now"),
+        ("in_cgroup", f"pid {pid} moved to another cgroup"),
     ]
     if stray.exe:
-        lines.append(
-            f'[ "$(readlink /proc/{pid}/exe)" = {shlex.quote(stray.exe)} ] || {{ echo "pid {pid} runs another program now"; exit 1; }}'
-        )
+        tests.append((f'[ "$(readlink /proc/{pid}/exe)" = {shlex.quote(stray.exe)} ]', f"pid {pid} runs another program now"))
+    in_cgroup = (
+        "in_cgroup() { while IFS= read -r line; do "
+        f'[ "${{line#*:*:}}" != {shlex.quote(stray.cgroup)} ] || return 0; done </proc/{pid}/cgroup; return 1; }}'
+    )
+    lines = [_BORN.format(pid=pid), in_cgroup, *(f"{test} || {{ echo {shlex.quote(why)}; exit 1; }}" for test, why in tests)]
     return "\n".join(lines)
 
 

@@ -47,21 +47,11 @@ def fix(host: str, seen: Seen, policy: Policy, host_key: str) -> Draft | None:
     keep = tuple(dict.fromkeys(group.keep.unit.id for group in groups if group.keep.unit))
     return Draft(
         host=host,
-        reason=N(
-            "{n} process group does work that another one does already",
-            "{n} process groups do work that others do already",
-            len(steps),
-        ),
+        reason=N("{n} does work that another one does already", "{n} do work that others do already", len(steps)),
         steps=steps,
         basis=_basis(seen, host_key),
         verify="\n".join(
-            [
-                *(f"({step.holds}\n) || {{ echo {shell.quote(f'{step.target} is back')}; exit 1; }}" for step in steps),
-                *(
-                    f"({shell.healthy(unit, health_url=policy.health.get(unit, ''))}\n) || {{ echo {shell.quote(f'{unit} is not well')}; exit 1; }}"
-                    for unit in keep
-                ),
-            ]
+            [*(_claim(step.holds, f"{step.target} is back") for step in steps), *(_well(unit, policy) for unit in keep)]
         ),
         frees_bytes=sum(step.frees_bytes for step in steps),
         findings=tuple(group.why for group in groups),
@@ -107,6 +97,15 @@ def undo(draft: Draft, held: Iterable[bool], plan_id: str) -> Draft | None:
         undoes=plan_id,
         findings=tuple(step.cannot_undo for step in kept if step.cannot_undo),
     )
+
+
+def _claim(script: str, otherwise: str) -> str:
+    """A test within a script of tests, that says what is wrong when it fails."""
+    return f"({script}\n) || {{ echo {shell.quote(otherwise)}; exit 1; }}"
+
+
+def _well(unit: str, policy: Policy) -> str:
+    return _claim(shell.healthy(unit, health_url=policy.health.get(unit, "")), f"{unit} is not well")
 
 
 def _refuse_unsafe(groups: Iterable[Duplicates]) -> None:

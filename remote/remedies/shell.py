@@ -39,16 +39,18 @@ def path(name: str) -> str:
 def unchanged(unit: Unit) -> str:
     """A script that exits 0 while the unit is what the plan was drawn from: same run, same files, no reload pending."""
     name, files = unit_name(unit.id), " ".join(path(one) for one in (unit.fragment_path, *unit.drop_in_paths) if one)
-    lines = [
-        f'show() {{ systemctl show --value -p "$1" {name}; }}',
-        f'[ "$(show InvocationID)" = {shlex.quote(unit.invocation_id)} ] || {{ echo "{unit.id} was started or stopped since"; exit 1; }}',
-        f'[ "$(show NeedDaemonReload)" = no ] || {{ echo "{unit.id}: its files changed on disk, a daemon-reload is pending"; exit 1; }}',
-        f'[ "$(show FragmentPath)" = {shlex.quote(unit.fragment_path)} ] || {{ echo "{unit.id} comes from another file now"; exit 1; }}',
+    tests = [
+        (f'"$(show InvocationID)" = {shlex.quote(unit.invocation_id)}', f"{unit.id} was started or stopped since"),
+        ('"$(show NeedDaemonReload)" = no', f"the files of {unit.id} changed, a daemon-reload is pending"),
+        (f'"$(show FragmentPath)" = {shlex.quote(unit.fragment_path)}', f"{unit.id} comes from another file now"),
     ]
     if unit.settings_hash and files:
-        lines.append(
-            f'[ "$(cat {files} | sha256sum | cut -c1-64)" = {unit.settings_hash} ] || {{ echo "the files of {unit.id} changed"; exit 1; }}'
+        # As remote/facts/units.py says: over the lines of sha256sum, paths included
+        tests.append(
+            (f'"$(sha256sum {files} | sha256sum | cut -c1-64)" = {unit.settings_hash}', f"the files of {unit.id} changed")
         )
+    lines = [f'show() {{ systemctl show --value -p "$1" {name}; }}']
+    lines += [f"[ {test} ] || {{ echo {shlex.quote(why)}; exit 1; }}" for test, why in tests]
     return "\n".join(lines)
 
 
