@@ -19,7 +19,6 @@ from remote.facts.units import UNITS, Unit, Units
 from remote.services.base import Role
 from remote.text import Mono, N, Size, T, Text, Value
 
-
 Roles = Mapping[int, tuple[Role, ...]]
 
 

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from handlers.ports.plans import Measure, Plan, State, StepRecord
 from handlers.reply import Block, Button, Code, Failure, Fold, HostAnswer, Line, Reply, Title, Tone
-from remote.remedies.base import Step
 from remote.redact import redact
+from remote.remedies.base import Step
 from remote.text import Mono, N, Percent, Size, T, Text, When
 
 LAST_LINES = 12  # of a failed step's output, on the card
