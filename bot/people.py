@@ -24,7 +24,7 @@ class People:
         """Whose account this is; a stranger when the settings name nobody, or when it cannot be told who it is."""
         if not sender.anonymous:
             for name, one in self._settings.people.items():
-                if _owns(one, platform, sender.account):
+                if _owns(name, one, platform, sender):
                     return Person(name, sender.shown or name, one.role, one.language)
         return Person(f"{platform}:{sender.account}", sender.shown, STRANGER)
 
@@ -57,17 +57,13 @@ class People:
         return tuple(name for name, one in self._settings.people.items() if one.console)
 
 
-def _owns(one: PersonSettings, platform: str, account: str) -> bool:
+def _owns(name: str, one: PersonSettings, platform: str, sender: Sender) -> bool:
     match platform:
         case "telegram":
-            return one.telegram == account
+            return one.telegram == sender.account
         case "slack":
-            # `U0123` alone is enough in a workspace of one's own; a guest of another team never matches it, because the
-            # adapter gives foreign accounts as `TEAM/USER` only when TEAM is not the app's own.
-            return (
-                one.slack is not None
-                and one.slack in {account, account.removeprefix("own:").split("/")[-1]}
-                and ("/" in one.slack or account.startswith("own:"))
-            )
+            # A user id alone is enough in the app's own workspace; a guest of another team has to be named with it.
+            own = sender.account.rpartition("/")[2] if sender.home else None
+            return one.slack is not None and one.slack in {sender.account, own}
         case _:
-            return one.console and account == "console"
+            return one.console and sender.account in {"console", f"console:{name}"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot import ask, logs
 from bot.app import App, build, serve
+from bot.chat.base import ChatDown
 from bot.chat.console import Console, plain
 from bot.doorway import through
 from bot.i18n import render
@@ -31,6 +32,9 @@ def run(settings: Settings, person: str | None) -> int:
         return asyncio.run(_run(settings, person))
     except StoreError as trouble:
         sys.stderr.write(f"{trouble}\n")
+        return FAILED
+    except ChatDown as trouble:
+        sys.stderr.write(f"{render(trouble.text, settings.language)}\n")
         return FAILED
 
 

@@ -24,13 +24,17 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who an event comes from, by immutable ids (Telegram: user id; Slack: `team/user`). `anonymous` for anonymous admins,
-    channels, forwards: nobody in particular, so nothing with effects. `shown` is the platform's display name, hostile."""
+    """Who an event comes from, by immutable ids (Telegram: user id; Slack: `TEAM/USER`; console: `console:NAME`).
+
+    `anonymous` for anonymous admins, channels, forwards: nobody in particular, so nothing with effects. `shown` is the
+    platform's display name, hostile. `home` is a member of the app's own Slack team, who may be known by `USER` alone.
+    """
 
     account: str
     shown: str = ""
     language: str = ""
     anonymous: bool = False
+    home: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Inbox(Protocol):
         ...
 
 
-class SendFailed(Exception):
+class SendFailed(Exception):  # noqa: N818 - an outcome that the outbox acts on
     """A message was not delivered, or we do not know.
 
     `permanent`: trying again will not help (kicked, chat gone). `retry_after_s`: wait that long (429).

@@ -10,7 +10,6 @@ from wcwidth import wcswidth, wcwidth
 
 from bot.i18n import render
 from handlers.reply import Table
-from remote.text import Value
 
 WIDTH = 34  # columns: what a phone shows of fixed width before it wraps (platforms.md 5)
 GAP = "  "
