@@ -78,7 +78,8 @@ def roles_of_unit(unit: Unit, processes: Processes) -> tuple[Role, ...]:
     if main is None:
         return configured
     running = roles(main) or _behind_launcher(main, unit, processes)
-    said = tuple(_filled(role, configured) for role in running)
+    # Without root the directory of another user's process cannot be read; systemd tells the unit's.
+    said = tuple(replace(_filled(role, configured), cwd=role.cwd or _directory(unit)) for role in running)
     return tuple(replace(role, settings=_merged(role.settings, _environment(unit, role))) for role in said)
 
 
@@ -126,10 +127,14 @@ def _configured(unit: Unit, processes: Processes) -> tuple[Role, ...]:
         pss_bytes=None,
         cgroup="",
         exe=None,
-        cwd=unit.working_directory.lstrip("-!") or "/",
+        cwd=_directory(unit),
     )
     said = (role for kind in kinds().values() for role in kind.recognise(argv, planned))
     return tuple(replace(role, settings=_merged(role.settings, _environment(unit, role))) for role in said)
+
+
+def _directory(unit: Unit) -> str:
+    return unit.working_directory.lstrip("-!") or "/"
 
 
 def _uid(user: str, processes: Processes) -> int:
