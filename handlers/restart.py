@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from handlers.cards.failure import needed
+from handlers.cards.host import short_unit
 from handlers.cards.plan import plan_card
 from handlers.command import Command, Refused
 from handlers.ports.clock import Clock
@@ -42,10 +43,12 @@ def known_unit(host: str, units: Units, name: str) -> Unit:
     unit = units.by_name(name)
     if unit is not None:
         return unit
-    near = get_close_matches(name, [known.id for known in units.all], 1, 0.6)
+    # Compared without their common ending, which would make all names alike.
+    names = {short_unit(alias): known.id for known in units.all for alias in known.names}
+    near = get_close_matches(short_unit(name), names, 1, 0.6)
     word = Mono(name[:SHOWN])
     if near:
-        text = T("There is no unit {unit} on {host}. Did you mean {near}?", unit=word, host=Mono(host), near=Mono(near[0]))
+        text = T("There is no unit {unit} on {host}. Did you mean {near}?", unit=word, host=Mono(host), near=Mono(names[near[0]]))
         raise Refused("not-found", text)
     raise Refused("not-found", T("There is no unit {unit} on {host}.", unit=word, host=Mono(host)))
 

@@ -37,10 +37,13 @@ MACHINE = Machine(
 def process(pid: int, unit: str | None, argv: str, mib: int, *, ppid: int = 1, name: str = "") -> Process:
     """One process of the panel's user, in a unit's cgroup or a login's."""
     words = tuple(argv.split())
+    program = words[0]
+    script = program.startswith(APP)
     return Process(
-        pid=pid, ppid=ppid, start_ticks=pid * 10, started_at=NOW - timedelta(hours=5), name=name or words[0].rsplit("/", 1)[-1][:15],
-        command=CommandLine(words), uid=1000, user="panel", rss_bytes=(mib + 20) * MIB, swap_bytes=0, pss_bytes=mib * MIB,
-        cgroup=f"/system.slice/{unit}" if unit else "/user.slice/user-1000.slice/session-3.scope", exe="/usr/bin/python3.11", cwd=APP,
+        pid=pid, ppid=ppid, start_ticks=pid * 10, started_at=NOW - timedelta(hours=5), name=name or program.rsplit("/", 1)[-1][:15],
+        # The kernel puts the interpreter of a script's first line before it.
+        command=CommandLine((f"{APP}/venv/bin/python3", *words) if script else words), uid=1000, user="panel", rss_bytes=(mib + 20) * MIB, swap_bytes=0, pss_bytes=mib * MIB,
+        cgroup=f"/system.slice/{unit}" if unit else "/user.slice/user-1000.slice/session-3.scope", exe="/usr/bin/python3.11" if script else program, cwd=APP,
     )  # fmt: skip
 
 

@@ -1,0 +1,449 @@
+"""The commands against the runbook's server, through the ports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from bot.i18n import plain
+from handlers import discover
+from handlers.command import Refused, Usage
+from handlers.reply import Reply, plain_json
+from remote.errors import HostError
+from remote.facts.base import Unreadable
+from remote.facts.journal import Journal
+from remote.facts.schedules import Schedules
+from remote.facts.units import Units
+from remote.policy import MIB
+from remote.text import T
+from tests.handlers.ports import NOW, Desk, TestClock, TestCommands, TestHosts, TestPlans, make_request
+from tests.handlers.shown import texts, words
+from tests.handlers.worlds import CALM, LOG, MEMORY, PROCESSES, QUIET, SECRET, entry, unit, world
+
+KILLED = Journal(
+    (
+        entry(
+            "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/system.slice/teaching_panel.service,"
+            "task_memcg=/system.slice/teaching_panel.service,task=gunicorn,pid=689792,uid=1000",
+            transport="kernel", facility=0,
+        ),
+        entry(
+            "Memory cgroup out of memory: Killed process 689792 (gunicorn) total-vm:900000kB, anon-rss:310000kB, file-rss:0kB, "
+            "shmem-rss:0kB, UID:1000 pgtables:900kB oom_score_adj:0",
+            transport="kernel", facility=0,
+        ),
+    )
+)  # fmt: skip
+DEAD = HostError("unreachable", T("There is no host {word}.", word="web"))
+NO_SYSTEMD = Unreadable("unsupported", T("{thing} is not there", thing="systemctl"))
+
+
+def desk(**worlds: Any) -> Desk:  # noqa: ANN401 - a world's answers
+    clock = TestClock()
+    return Desk(TestHosts(worlds or {"prod": world()}), TestPlans(clock), clock, TestCommands(discover()))
+
+
+async def ask(line: str, at: Desk | None = None, **more: Any) -> Reply:  # noqa: ANN401 - a request's parts
+    return await (at or desk()).ask(make_request(line, **more))
+
+
+def data(reply: Reply, host: int = 0) -> Any:  # noqa: ANN401 - JSON
+    shown = plain_json(reply.hosts[host].data, plain)
+    assert json.loads(json.dumps(shown)) == shown or isinstance(shown, dict)
+    return json.loads(json.dumps(shown))
+
+
+def test_every_command_can_be_asked_for_help() -> None:
+    found = discover()
+    assert set(found) >= {
+        "mem", "top", "duplicates", "fix", "why", "services", "hosts", "help", "start", "whoami", "approve", "decline", "details",
+        "undo", "plans", "restart", "logs",
+    }  # fmt: skip
+    for name, command in found.items():
+        assert command.name == name
+        assert command.usage.startswith(f"/{name}")
+        assert all(example.startswith(f"/{name}") for example in command.examples)
+        assert command.examples
+
+
+async def test_mem_leads_with_host_percent_and_free_bytes() -> None:
+    at = desk()
+    reply = await ask("/mem prod", at)
+    first, *rest = words(reply).splitlines()
+    assert first == "prod: 93% used, 145 MiB of 2.0 GiB free"
+    assert "Swap: 310 MiB of 2.0 GiB" in rest
+    assert "Pressure, 10 s: some 12.3%, full 3.2%" in rest
+    assert "No kills in 24 h" in rest
+    assert [button.command for row in reply.buttons for button in row] == ["/top prod", "/why prod", "/fix prod"]
+    assert len(at.hosts.asked) == 1
+
+
+async def test_mem_has_the_contracts_names() -> None:
+    got = data(await ask("/mem prod"))
+    assert list(got) == [
+        "total_bytes", "available_bytes", "used_percent", "swap_total_bytes", "swap_used_bytes", "psi", "uptime_s", "kills_24h",
+        "top", "findings",
+    ]  # fmt: skip
+    assert got["psi"] == {"some_avg10": 12.34, "full_avg10": 3.21}
+    assert got["available_bytes"] == 145 * MIB
+    assert got["used_percent"] == 92.92
+    assert got["kills_24h"] == 0
+    assert got["top"][0] == {"name": "teaching_panel", "unit": "teaching_panel.service", "pss_bytes": 206 * MIB}
+    assert all(set(one) == {"kind", "severity", "text"} for one in got["findings"])
+
+
+async def test_mem_names_duplicates_and_the_cron_line_that_restarts() -> None:
+    reply = await ask("/mem prod")
+    kinds = {one["kind"] for one in data(reply)["findings"]}
+    assert {"duplicates", "cron-restarts"} <= kinds
+    assert "celery_worker.service" in words(reply)
+    assert "/etc/cron.d/restart:3" in words(reply)
+
+
+async def test_mem_counts_kills() -> None:
+    reply = await ask("/mem prod", desk(prod=world(kills=KILLED)))
+    assert "1 kill in 24 h: gunicorn" in words(reply)
+    assert data(reply)["kills_24h"] == 1
+
+
+async def test_mem_answers_without_what_could_not_be_read() -> None:
+    lost = Unreadable("denied", T("{thing} could not be read", thing="x"))
+    calm = replace(CALM, swap_total_bytes=0, swap_free_bytes=0)
+    reply = await ask("/mem prod", desk(prod=world(memory=calm, processes=lost, units=NO_SYSTEMD, schedules=lost, kills=lost)))
+    assert reply.ok
+    assert "Kills: the journal could not be read" in words(reply)
+    assert "Swap: none" in words(reply)
+    assert "Pressure: not told by this kernel" in words(reply)
+    assert "Not everything could be read" in words(reply)
+    got = data(reply)
+    assert got["kills_24h"] is None
+    assert got["psi"] is None
+    assert {one["kind"] for one in got["findings"] if one["severity"] == "info"} >= {"unreadable"}
+
+
+async def test_mem_of_several_is_brief_and_one_dead_host_does_not_end_the_others() -> None:
+    reply = await ask("/mem all", desk(prod=world(), web=DEAD), hosts=("prod", "web"))
+    assert [answer.host for answer in reply.hosts] == ["prod", "web"]
+    assert reply.hosts[1].error is not None
+    assert reply.hosts[1].error.kind == "unreachable"
+    assert not reply.ok
+    assert "web did not answer" in words(reply)
+    assert [button.command for row in reply.buttons for button in row] == ["/mem prod", "/mem web"]
+
+
+async def test_mem_without_memory_is_that_hosts_error() -> None:
+    reply = await ask("/mem", desk(prod=world(memory=NO_SYSTEMD)))
+    assert reply.hosts[0].error is not None
+    assert reply.hosts[0].error.kind == "unreadable"
+
+
+async def test_top_lists_processes_biggest_first_and_never_a_command_line() -> None:
+    reply = await ask("/top prod")
+    got = data(reply)
+    assert list(got) == ["processes", "groups"]
+    assert list(got["processes"][0]) == [
+        "pid", "started_at", "name", "command", "user", "unit", "pss_bytes", "rss_bytes", "swap_bytes", "memory_percent",
+    ]  # fmt: skip
+    assert len(got["processes"]) == len(PROCESSES.all)
+    assert next(one for one in got["processes"] if one["pid"] == 990)["unit"] is None
+    assert got["groups"][0] == {"unit": "teaching_panel.service", "service": "gunicorn", "count": 4, "pss_bytes": 206 * MIB}
+    assert SECRET not in json.dumps(got)
+    assert SECRET not in words(reply)
+
+
+async def test_top_takes_a_count() -> None:
+    assert len(data(await ask("/top prod 2"))["processes"]) == 2
+    assert len(data(await ask("/top 3"))["processes"]) == 3
+
+
+@pytest.mark.parametrize("line", ["/top prod 0", "/top prod 100000", "/top nowhere"])
+async def test_top_refuses_nonsense(line: str) -> None:
+    with pytest.raises(Usage):
+        await ask(line)
+
+
+async def test_a_host_whose_name_is_a_number_stays_a_host() -> None:
+    reply = await ask("/top 12", desk(**{"12": world()}), hosts=("12",))
+    assert len(data(reply)["processes"]) == len(PROCESSES.all)
+
+
+async def test_duplicates_names_exactly_the_extra() -> None:
+    reply = await ask("/duplicates prod")
+    [group] = data(reply)["groups"]
+    assert list(group) == ["service", "app", "why", "keep", "extra", "frees_bytes"]
+    assert group["keep"] == {"unit": "celery.service", "pids": [200, 201]}
+    [extra] = group["extra"]
+    assert extra["unit"] == "celery_worker.service"
+    assert extra["enabled"] is True
+    assert set(extra) == {"unit", "pids", "pss_bytes", "enabled"}
+    assert extra["pss_bytes"] == 200 * MIB
+    assert "prod: 1 extra, 200 MiB could be freed" in words(reply)
+
+
+async def test_nothing_twice_is_said() -> None:
+    alone = Units(tuple(one for one in world()["units"].all if one.id != "celery_worker.service"))
+    once = replace(PROCESSES, all=tuple(one for one in PROCESSES.all if one.pid not in {210, 211}))
+    at = desk(prod=world(memory=CALM, units=alone, processes=once, schedules=Schedules(())))
+    reply = await ask("/duplicates prod", at)
+    assert "prod: nothing runs twice" in words(reply)
+    assert data(reply) == {"groups": []}
+    fix = await ask("/fix prod", at)
+    assert "prod: nothing to fix" in words(fix)
+    assert "I looked at 9 processes for work done twice." in words(fix)
+    assert "I looked at 4 units: no extra one." in words(fix)
+    assert data(fix) == {"plan": None}
+    assert not at.plans.kept
+
+
+async def test_duplicates_without_systemd_says_so() -> None:
+    reply = await ask("/duplicates prod", desk(prod=world(units=NO_SYSTEMD)))
+    assert "systemctl is not there" in words(reply)
+    assert reply.ok
+
+
+async def test_fix_proposes_a_plan_whose_json_is_the_contracts() -> None:
+    at = desk()
+    reply = await ask("/fix prod", at)
+    got = data(reply)["plan"]
+    assert list(got) == ["id", "code", "digest", "expires_at", "steps", "frees_bytes", "findings"]
+    assert list(got["steps"][0]) == ["kind", "target", "text", "commands", "undo", "frees_bytes", "interrupts"]
+    assert [one["target"] for one in got["steps"]] == ["celery_worker.service"]
+    assert got["expires_at"] == (NOW + timedelta(minutes=15)).isoformat()
+    assert reply.key == f"plan:{got['id']}"
+    assert [button.command for row in reply.buttons for button in row][0] == f"/approve {got['id']}"
+    assert any("cron.d" in text for text in got["findings"])
+
+
+async def test_fix_keeps_the_twin_that_was_named() -> None:
+    got = data(await ask("/fix prod keep celery_worker"))["plan"]
+    assert [one["target"] for one in got["steps"]] == ["celery.service"]
+
+
+async def test_fix_refuses_what_is_no_twin() -> None:
+    with pytest.raises(Refused) as refused:
+        await ask("/fix prod keep postgresql")
+    assert refused.value.kind == "not-found"
+    with pytest.raises(Usage):
+        await ask("/fix prod keep")
+
+
+async def test_fix_asks_for_one_host() -> None:
+    with pytest.raises(Usage):
+        await ask("/fix all", desk(prod=world(), web=world()), hosts=("prod", "web"))
+    with pytest.raises(Refused) as refused:
+        await ask("/fix", desk(prod=world(), web=world()), hosts=("prod", "web"))
+    assert refused.value.kind == "which-host"
+
+
+async def test_fix_needs_the_units() -> None:
+    with pytest.raises(HostError) as error:
+        await ask("/fix prod", desk(prod=world(units=NO_SYSTEMD)))
+    assert error.value.kind == "unreadable"
+
+
+async def test_why_tells_each_kill() -> None:
+    reply = await ask("/why prod", desk(prod=world(kills=KILLED)))
+    [one] = data(reply)["kills"]
+    assert list(one) == [
+        "pid", "name", "unit", "at", "boot_id", "signal", "cause", "confidence", "limit_bytes", "rss_bytes", "evidence", "advice",
+    ]  # fmt: skip
+    assert (one["pid"], one["unit"], one["cause"], one["signal"]) == (689792, "teaching_panel.service", "cgroup-limit", 9)
+    assert "689792" in words(reply)
+    assert data(await ask("/why prod 4711", desk(prod=world(kills=KILLED)))) == {"kills": []}
+
+
+async def test_why_says_when_nothing_was_killed_and_what_it_looked_at() -> None:
+    shown = words(await ask("/why prod", desk(prod=world(kills=replace(QUIET, partial="own")))))
+    assert "prod: nothing was killed in the last 24 h" in shown
+    assert "I looked at the journal" in shown
+    assert "The journal is not whole: own" in shown
+    assert "The kernel counts 3 OOM kills since it started 3 d 2 h ago." in shown
+    assert "prod: no kill of pid 4711" in words(await ask("/why prod 4711"))
+
+
+async def test_why_without_a_journal_is_an_error_of_the_host() -> None:
+    reply = await ask("/why prod", desk(prod=world(kills=NO_SYSTEMD)))
+    assert not reply.ok
+    assert reply.hosts[0].data is None
+
+
+async def test_services_is_the_runbooks_list() -> None:
+    reply = await ask("/services prod")
+    rows = {row["unit"]: row for row in data(reply)["services"]}
+    panel = rows["teaching_panel.service"]
+    assert (panel["service"], panel["workers"], panel["workers_configured"]) == ("gunicorn", 3, 3)
+    assert (panel["active"], panel["enabled"], panel["memory_max_bytes"]) == (True, True, 512 * MIB)
+    assert panel["pss_bytes"] == 206 * MIB
+    assert {"celery.service", "celery_worker.service", "celery-beat.service"} <= set(rows)
+    assert SECRET not in json.dumps(data(reply))
+
+
+async def test_services_without_any_says_what_it_knows() -> None:
+    reply = await ask("/services prod", desk(prod=world(units=NO_SYSTEMD, processes=replace(PROCESSES, all=()))))
+    assert "prod: no service that I know" in words(reply)
+    assert data(reply) == {"services": []}
+
+
+async def test_services_shows_a_failed_unit_and_a_stray() -> None:
+    failed = unit("celery.service", "/srv/venv/bin/celery -A panel worker", active_state="failed")
+    stray = replace(PROCESSES, all=tuple(one for one in PROCESSES.all if one.pid in {100, 101}))
+    shown = await ask("/services prod", desk(prod=world(units=Units((failed,)), processes=stray)))
+    assert "celery.service has failed" in words(shown)
+    assert "gunicorn, no unit" in words(shown)
+
+
+async def test_hosts_lists_all_and_says_which_do_not_answer() -> None:
+    reply = await ask("/hosts", desk(prod=world(), web=DEAD), hosts=("prod", "web"))
+    rows = plain_json(reply.data, plain)["hosts"]
+    assert [row["host"] for row in rows] == ["prod", "web"]
+    assert [row["ok"] for row in rows] == [True, False]
+    assert rows[0]["distribution"].startswith("Debian")
+    assert rows[1]["used_percent"] is None
+    assert "web did not answer" in words(reply)
+    assert "web: root@web.example:22, in @web" in words(reply)
+    assert reply.ok
+
+
+async def test_help_lists_what_one_can_ask() -> None:
+    shown = words(await ask("/help"))
+    assert "/mem [HOST…]: How much memory is left" in shown
+    assert "/approve" not in shown
+    assert "/fix prod keep celery.service" in words(await ask("/help fix"))
+    assert "/approve K7QX" in words(await ask("/help /approve"))
+
+
+@pytest.mark.parametrize(("line", "near"), [("/help memm", "/mem"), ("/help zzzz", "/help"), ("/help a b", "One command")])
+async def test_help_names_the_nearest(line: str, near: str) -> None:
+    with pytest.raises(Usage) as usage:
+        await ask(line)
+    assert near in plain(usage.value.text)
+
+
+async def test_start_and_whoami_know_strangers() -> None:
+    for line in ("/start", "/whoami"):
+        assert "Your id is anna" in words(await ask(line, role="stranger"))
+        assert "prod" not in words(await ask(line, role="stranger"))
+    assert "From here you can ask prod." in words(await ask("/start"))
+    shown = await ask("/whoami", role="viewer")
+    assert "Role: viewer" in words(shown)
+    assert plain_json(shown.data, plain) == {
+        "person": "anna", "role": "viewer", "chat": "ops", "platform": "console", "language": "en", "hosts": ["prod"],
+    }  # fmt: skip
+    assert "Role: admin" in words(await ask("/whoami", role="admin"))
+
+
+async def test_a_plan_is_approved_once_by_somebody_who_may() -> None:
+    at = desk()
+    plan = data(await ask("/fix prod", at))["plan"]["id"]
+    with pytest.raises(Refused) as refused:
+        await ask(f"/approve {plan}", at, role="viewer")
+    assert refused.value.kind == "role"
+    reply = await ask(f"/approve {plan}", at)
+    assert reply.settles == plan
+    assert data(reply)["state"] == "approved"
+    with pytest.raises(Refused) as refused:
+        await ask(f"/approve {plan}", at)
+    assert refused.value.kind == "decided"
+
+
+async def test_a_plan_is_declined_looked_at_and_listed() -> None:
+    at = desk()
+    assert "No plans yet" in words(await ask("/plans", at))
+    plan = data(await ask("/fix prod", at))["plan"]["id"]
+    assert "systemctl stop celery_worker.service" in words(await ask(f"/details {plan}", at))
+    assert data(await ask(f"/decline {plan}", at))["state"] == "declined"
+    reply = await ask("/plans prod", at)
+    assert "prod, 14:02 UTC: declined" in words(reply)
+    [row] = plain_json(reply.data, plain)["plans"]
+    assert (row["id"], row["state"], row["decided_by"]) == (plan, "declined", "anna")
+
+
+@pytest.mark.parametrize("line", ["/approve", "/decline", "/details", "/undo", "/approve a b"])
+async def test_a_plan_must_be_named(line: str) -> None:
+    with pytest.raises(Usage):
+        await ask(line)
+
+
+async def test_undo_proposes_a_plan_of_its_own() -> None:
+    at = desk()
+    plan = data(await ask("/fix prod", at))["plan"]["id"]
+    kept = at.plans.kept[plan]
+    at.plans.kept[plan] = replace(kept, state="verified", steps=tuple(replace(record, state="done") for record in kept.steps))
+    got = data(await ask(f"/undo {plan}", at))
+    assert (got["state"], got["undoes"]) == ("proposed", plan)
+    assert got["id"] != plan
+
+
+async def test_restart_is_a_plan_of_one_step() -> None:
+    at = desk()
+    got = data(await ask("/restart prod celery", at))
+    assert [(one["kind"], one["target"]) for one in got["steps"]] == [("restart-unit", "celery.service")]
+    assert data(await ask("/restart teaching_panel.service", at))["state"] == "proposed"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("/restart", "Which unit?"),
+        ("/restart prod", "Which unit on prod?"),
+        ("/restart prod celery beat", "One host and one unit, please."),
+        ("/logs prod", "Which unit on prod?"),
+        ("/logs prod celery 0", "0 is not between 1 and 200."),
+        ("/logs prod $(reboot)", "$(reboot) is no unit's name."),
+    ],
+)
+async def test_a_unit_must_be_named_on_one_host(line: str, says: str) -> None:
+    with pytest.raises(Usage) as usage:
+        await ask(line)
+    assert says in plain(usage.value.text)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("celary", "Did you mean celery.service?"), ("zzzz", "There is no unit zzzz on prod.")])
+async def test_restart_knows_the_units(name: str, kind: str) -> None:
+    with pytest.raises(Refused) as refused:
+        await ask(f"/restart prod {name}")
+    assert kind in plain(refused.value.text)
+
+
+async def test_restart_never_touches_what_is_never_to_be_touched() -> None:
+    with pytest.raises(Refused) as refused:
+        await ask("/restart prod ssh", desk(prod=world(units=Units((unit("ssh.service", "/usr/sbin/sshd -D", pid=1),)))))
+    assert refused.value.kind == "no-safe-plan"
+
+
+async def test_a_unit_alone_needs_a_chat_with_one_host() -> None:
+    with pytest.raises(Refused) as refused:
+        await ask("/restart celery", desk(prod=world(), web=world()), hosts=("prod", "web"))
+    assert refused.value.kind == "which-host"
+
+
+async def test_logs_are_redacted() -> None:
+    reply = await ask("/logs prod celery", desk(prod={"log": LOG}))
+    assert "worker: ready" in words(reply)
+    assert SECRET not in words(reply)
+    got = data(reply)
+    assert SECRET not in json.dumps(got)
+    assert (got["unit"], len(got["lines"])) == ("celery.service", 2)
+    assert len(data(await ask("/logs prod celery 1", desk(prod={"log": LOG})))["lines"]) == 1
+    assert "has no lines" in words(await ask("/logs prod celery", desk(prod={"log": replace(QUIET, partial="own")})))
+
+
+async def test_no_reply_holds_a_place_without_a_value() -> None:
+    at = desk(prod=world(kills=KILLED, log=LOG))
+    for line in ("/mem", "/top", "/duplicates", "/services", "/hosts", "/why", "/fix", "/plans", "/help", "/start", "/whoami"):
+        for text in texts(await ask(line, at)):
+            assert "{" not in plain(text), line
+
+
+async def test_which_host_is_asked() -> None:
+    with pytest.raises(Refused) as refused:
+        await ask("/mem", desk(prod=world(), web=world()), hosts=("prod", "web"))
+    assert refused.value.kind == "which-host"
+
+
+async def test_memory_is_what_it_was_read_as() -> None:
+    assert data(await ask("/mem prod"))["total_bytes"] == MEMORY.total_bytes
