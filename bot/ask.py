@@ -88,7 +88,7 @@ async def settled(app: App, reply: Reply, progress: Callable[[Text], Awaitable[N
     failure = None
     if plan.state not in {"verified", "undone"}:
         failure = Failure(plan.state, T("Plan {plan} ended as {state}.", plan=Mono(plan.code), state=Mono(plan.state)))
-    data = plan_data(plan)
+    data = plan_data(plan, app.clock.now())
     return Reply(
         card.blocks, card.buttons, hosts=(HostAnswer(plan.draft.host, data, failure),), error=None, settles=reply.settles
     )

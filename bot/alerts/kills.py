@@ -100,7 +100,7 @@ class KillRule:
     async def _show(self, tx: AsyncConnection, host: str, key: str) -> None:
         """The card of all kills that this message tells."""
         rows = (await tx.execute(select(kills).where(kills.c.host == host, kills.c.told == key).order_by(kills.c.at))).all()
-        card = replace(kill_card(host, tuple(_load(row.data) for row in rows), key=key), loud=True)
+        card = replace(kill_card(host, tuple(_load(row.data) for row in rows), self._clock.now()), key=key, loud=True)
         for place in told_about(self._settings, host):
             await self._outbox.post(tx, place, card, key)
 

@@ -12,7 +12,7 @@ from sqlalchemy import insert, select, update
 from bot.alerts.routing import told_about
 from bot.store.tables import incidents
 from handlers.cards.host import Use
-from handlers.cards.memory import Life, MemoryIncident, memory_card
+from handlers.cards.memory import MemoryIncident, memory_card
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -169,18 +169,9 @@ class MemoryRule:
         closed_at: datetime | None = None,
     ) -> None:
         """One message in every chat that is told; anew only when it is repeated."""
-        life: Life = (
-            "recovered"
-            if closed_at
-            else "worse"
-            if incident.level == "critical" and incident.told_at != incident.opened_at
-            else "opened"
-        )
         key = f"memory:{incident.id}"
-        card = memory_card(
-            MemoryIncident(host, life, memory, incident.opened_at, incident.worst_percent, incident.worst_at, closed_at, uses),
-            key=key,
-        )
+        shown = MemoryIncident(incident.level, incident.opened_at, closed_at, incident.worst_percent, memory, uses)
+        card = replace(memory_card(host, shown, self._clock.now()), key=key)
         for place in told_about(self._settings, host):
             await self._outbox.post(tx, place, card, key, fresh=again)
 
