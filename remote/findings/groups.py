@@ -16,7 +16,7 @@ class Group:
     """Processes of one unit, or of none: then of one service, or else of one name.
 
     `service` is the kind's name, empty for what no kind knows; a unit's is that of its masters. `name` is the unit's id, the
-    service or the processes' name, which is hostile. `pss_bytes` adds RSS for processes whose PSS is not known, which `exact` tells.
+    service or the processes' name, which is hostile. `pss_bytes` adds RSS where PSS is not known; `exact` says that it is.
     """
 
     unit: Unit | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from remote.facts.memory import Memory
 from remote.findings.base import Finding
 from remote.policy import Policy
-from remote.text import Percent, Size, T
+from remote.text import Percent, Size, T, Value
 
 # Tasks wait for memory: kills.md section 4 (PSI says it before MemAvailable does, as zram and swap hide it).
 SOME_PERCENT = 10.0
@@ -23,7 +23,7 @@ def pressure(memory: Memory, policy: Policy) -> tuple[Finding, ...]:
 
 def _use(memory: Memory, policy: Policy) -> Finding | None:
     used = memory.used_percent
-    values = {"used": Percent(used), "free": Size(memory.available_bytes)}
+    values: dict[str, Value] = {"used": Percent(used), "free": Size(memory.available_bytes)}
     if used >= policy.critical_percent or memory.available_bytes <= policy.critical_available_bytes:
         return Finding("memory-critical", "critical", T("Memory is nearly gone: {used} used, {free} available.", **values))
     if used >= policy.memory_percent:

@@ -24,7 +24,7 @@ def _finding(schedule: Schedule, units: Units) -> Finding:
         )
     else:
         text = T(
-            "{where} restarts {unit} again and again ({when}), which hides a leak. memwarden can replace it: it restarts when needed and asks.",
+            "{where} restarts {unit} again and again ({when}), which hides a leak. memwarden can replace it: it asks first.",
             **values,
         )
     return Finding("cron-restarts", "warning", text, unit)

@@ -38,7 +38,7 @@ class Sized:
 
 
 def ceiling(service: str, memory: Memory, policy: Policy) -> int:
-    """The most workers of a service by the rule, at least 1. RAM is rounded to the nearest GiB (MemTotal is less than is sold)."""
+    """The most workers of a service by the rule, at least 1; RAM is rounded to the nearest GiB (MemTotal shows less)."""
     ram_gib = max(1, round(memory.total_bytes / GIB))
     per_gib = policy.sizing.gunicorn_workers_per_gib if service == "gunicorn" else policy.sizing.celery_processes_per_gib
     return max(1, int(ram_gib * per_gib))
