@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from remote.policy import Policy, Sizing
 
 PLACES = (Path("memwarden.toml"), Path("/etc/memwarden/memwarden.toml"))
+PREFIX = "MEMWARDEN_"
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _UNITS_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -194,11 +195,21 @@ class SizingSettings(_Part):
     gunicorn_memory_max: Bytes = 600 << 20
 
 
+class _Environment(EnvSettingsSource):
+    """Values from the environment; one that is no JSON is the plain word it is (`MEMWARDEN_HOSTS__PROD__GROUPS=web`)."""
+
+    def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:  # noqa: ANN401 - pydantic-settings' own
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
 class Settings(BaseSettings):
     """Everything memwarden can be told."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MEMWARDEN_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
@@ -227,8 +238,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del settings_cls, dotenv_settings, file_secret_settings
-        return (env_settings, init_settings)
+        del env_settings, dotenv_settings, file_secret_settings
+        return (_Environment(settings_cls), init_settings)
 
     @model_validator(mode="after")
     def _names_fit(self) -> Settings:
@@ -238,21 +249,28 @@ class Settings(BaseSettings):
         if "all" in self.hosts or "all" in groups:
             raise ValueError("hosts.all: the name `all` always means every host")
         for name, chat in self.chats.items():
-            self._known(f"chats.{name}.hosts", chat.hosts or (), {*self.hosts, *groups})
+            self._known(f"chats.{name}.hosts", chat.hosts or (), {*self.hosts, *groups, "all"})
         for name, host in self.hosts.items():
-            if host.jump is not None:
-                self._known(f"hosts.{name}.jump", (host.jump,), set(self.hosts) - {name})
-            self.alerts_of(name)
-            seen, jump = {name}, host.jump
-            while jump is not None:
-                if jump in seen:
-                    raise ValueError(f"hosts.{name}.jump: the jumps go in a circle")
-                seen.add(jump)
-                jump = self.hosts[jump].jump
+            self._host_fits(name, host)
         for name, chat in self.chats.items():
             if chat.platform in {"telegram", "slack"} and getattr(self, chat.platform) is None:
                 raise ValueError(f"chats.{name}: there is no [{chat.platform}] with its token")
         return self
+
+    def _host_fits(self, name: str, host: HostSettings) -> None:
+        try:
+            self.alerts_of(name)
+        except ValidationError as trouble:
+            first = trouble.errors()[0]
+            raise ValueError(f"hosts.{name}.alerts{_within(('alerts', *first['loc']), first)}") from None
+        seen, at, jump = {name}, name, host.jump
+        while jump is not None:
+            if jump not in self.hosts:
+                raise ValueError(f"hosts.{at}.jump: there is no host {jump!r}{_nearest(jump, set(self.hosts) - {at})}")
+            if jump in seen:
+                raise ValueError(f"hosts.{name}.jump: the jumps go in a circle")
+            seen.add(jump)
+            at, jump = jump, self.hosts[jump].jump
 
     @staticmethod
     def _known(where: str, names: tuple[str, ...], known: set[str]) -> None:
@@ -316,6 +334,8 @@ def load(config: Path | None) -> Settings:
             raise SettingsError(f"{path}: {trouble.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as trouble:
             raise SettingsError(f"{path}: {trouble}") from None
+    if unknown := _unknown_variables():
+        raise SettingsError("\n".join(unknown))
     try:
         settings = Settings(**data)
     except ValidationError as trouble:
@@ -347,11 +367,33 @@ def _nearest(word: str, known: set[str]) -> str:
 
 def _trouble(path: Path | None, error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     """One line for one of pydantic's errors: where, what, and the nearest right key for an unknown one."""
-    place = ".".join(str(part) for part in error["loc"])
-    where = f"{path or 'settings'}: {place}" if place else str(path or "settings")
+    first, *rest = (str(part) for part in error["loc"]) if error["loc"] else ("",)
+    where = f"{path or 'settings'}: {first}" if first else str(path or "settings")
+    return f"{where}{''.join(f'.{part}' for part in rest)}{_what(error)}"
+
+
+def _within(loc: tuple[int | str, ...], error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    """As `_trouble`, for an error further in, whose place in the settings is `loc`."""
+    return "".join(f".{part}" for part in loc[1:]) + _what({**error, "loc": loc})
+
+
+def _what(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_nearest(str(error['loc'][-1]), _keys_beside(error['loc']))}"
-    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+        return f": unknown key{_nearest(str(error['loc'][-1]), _keys_beside(error['loc']))}"
+    return f": {error['msg'].removeprefix('Value error, ')}"
+
+
+def _unknown_variables() -> list[str]:
+    """One line for each variable of the environment that was meant for us: it has a part below it, or nearly a right name.
+    Others may have a MEMWARDEN_… of their own (the lab has)."""
+    known = {name.upper() for name in Settings.model_fields}
+    lines = []
+    for variable in sorted(name for name in os.environ if name.upper().startswith(PREFIX)):
+        first, *parts = variable.upper().removeprefix(PREFIX).split("__")
+        near = difflib.get_close_matches(first, known, 1, 0.75)
+        if first not in known and (parts or near):
+            lines.append(f"{variable}: unknown{f'; did you mean {PREFIX + near[0]!r}?' if near else ''}")
+    return lines
 
 
 def _keys_beside(loc: tuple[int | str, ...]) -> set[str]:
