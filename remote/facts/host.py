@@ -29,8 +29,8 @@ class Machine:
     memory_bytes: int
 
 
-# journalctl is asked without -q and without -o (json and cat imply -q): only then does it say that others' messages are hidden (systemd's
-# journal-util.c). sudo is tried only where it is, and only without a password.
+# journalctl is asked without -q and without -o (json and cat imply -q): only then does it say that others' messages are
+# hidden (systemd's journal-util.c). sudo is tried only where it is, and only without a password.
 SCRIPT = r"""
 value() { if IFS= read -r v <"$2"; then printf '%s %s\n' "$1" "$v"; fi; }
 value boot_id /proc/sys/kernel/random/boot_id

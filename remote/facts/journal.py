@@ -69,7 +69,7 @@ _EXTRA = ("PRIORITY", "_COMM", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS", "N_RES
 
 # What may tell of a kill, as an extended regular expression for grep -E and for PCRE2 alike, over the raw JSON too: so no
 # quote and no backslash in it. It narrows on the host what is sent; who may be believed is judged afterwards.
-_TELLING = "|".join((
+_TELLINGS = (
     # the kernel
     "[Oo]ut of [Mm]emory", "oom-kill:", "Killed process", "killed as a result of limit", "oom_reaper:", "invoked oom-killer",
     "memory.oom.group", "Manual OOM execution", "OOM victim", "Missed [0-9]+ kernel",
@@ -86,7 +86,7 @@ _TELLING = "|".join((
     "(Hard|Soft) time limit", "exceeding memory limit", "(Warm|Cold) shutdown", "killed by signal", "HARAKIRI", "NO MERCY",
     "exited on signal", "terminated by (signal|SIGKILL)", "[Tt]erminating timed out worker", "Work-horse terminated",
     "exited unexpectedly",
-))  # fmt: skip
+)  # fmt: skip
 
 # What every script here starts with. The hint about hidden messages comes only without -q, and json and cat imply -q.
 # --output-fields is in systemd 236 and later, --grep where PCRE2 was built in (Debian 12 has it).
@@ -107,7 +107,7 @@ fields=
 [ "${number:-0}" -ge 236 ] && fields='--output-fields=@FIELDS@'
 telling='@TELLING@'
 case $version in *+PCRE2*) pcre=1 ;; *) pcre= ;; esac
-""".replace("@FIELDS@", ",".join(_FIELDS)).replace("@TELLING@", _TELLING)
+""".replace("@FIELDS@", ",".join(_FIELDS)).replace("@TELLING@", "|".join(_TELLINGS))
 
 # Without the journal the kernel's own buffer is better than nothing (its raw form tells who wrote a line).
 _KILLS = (
@@ -124,7 +124,8 @@ fi
 echo '= last'
 journalctl -n 1 -o json --no-pager --output-fields=_TRANSPORT 2>/dev/null
 echo '= entries'
-journalctl -o json --no-pager --since=@SINCE@ $fields _TRANSPORT=kernel + _PID=1 + _SYSTEMD_UNIT=systemd-oomd.service 2>/dev/null |
+set -- _TRANSPORT=kernel + _PID=1 + _SYSTEMD_UNIT=systemd-oomd.service
+journalctl -o json --no-pager --since=@SINCE@ $fields "$@" 2>/dev/null |
   grep -E "MESSAGE. ?: ?\[|$telling" | tail -n 4000
 set -- journalctl -o json --no-pager --since=@SINCE@ $fields _TRANSPORT=stdout _TRANSPORT=syslog
 if [ -n "$pcre" ]; then

@@ -145,7 +145,10 @@ function group(path,  file) {
 }
 { print }
 /^FragmentPath=\// { files = files " " quoted(substr($0, 14)) }
-/^DropInPaths=\// { n = split(substr($0, 13), part, " "); for (i = 1; i <= n; i++) files = files " " quoted(part[i]) }
+/^DropInPaths=\// {
+  n = split(substr($0, 13), part, " ")
+  for (i = 1; i <= n; i++) files = files " " quoted(part[i])
+}
 /^EnvironmentFiles=\// { sub(/ \(ignore_errors=[a-z]*\)$/, ""); settings = settings " " quoted(substr($0, 18)) }
 /^ControlGroup=\/./ { groups = groups " " group(substr($0, 14)) }
 function each(title, list, command) {
