@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,14 +14,12 @@ from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Button, Fold, Reply, Table, Title
 from handlers.request import Request
 from handlers.words import split_number, within
-from remote import services
 from remote.facts.base import Unreadable
 from remote.facts.memory import MEMORY, Memory
-from remote.facts.processes import PROCESSES, Process, Processes
+from remote.facts.processes import PROCESSES, Process
 from remote.facts.units import UNITS, Units
 from remote.policy import MIB
 from remote.redact import clean
-from remote.services.base import Role
 from remote.text import Mono, Size, T, Value
 
 SHOWN = 10
@@ -77,7 +75,7 @@ async def run(request: Request, *, hosts: Hosts) -> Reply:
         big = tuple(one for one in processes.all if one.rss_bytes >= LEAST_BYTES)
         groups = uses(processes, known)
         asked = big if number is None else big[:number]
-        data = TopData(tuple(_row(one, known, memory) for one in asked), _groups(groups, processes))
+        data = TopData(tuple(_row(one, known, memory) for one in asked), _groups(groups))
         return Part(data, _card(host, memory, big[:shown], groups), _buttons(host))
 
     return await every(chosen, look)
@@ -92,14 +90,8 @@ def _row(process: Process, units: Units, memory: Memory) -> ProcessRow:
     )  # fmt: skip
 
 
-def _groups(groups: Iterable[Use], processes: Processes) -> tuple[GroupRow, ...]:
-    roles = services.roles_by_pid(processes)
-    return tuple(GroupRow(use.unit, _service(use, roles), use.count, use.pss_bytes) for use in groups)
-
-
-def _service(use: Use, roles: Mapping[int, tuple[Role, ...]]) -> str:
-    """The kind of program, where one is recognised; else the name."""
-    return next((role.service for pid in use.pids for role in roles.get(pid, ())), use.name)
+def _groups(groups: Iterable[Use]) -> tuple[GroupRow, ...]:
+    return tuple(GroupRow(use.unit, use.service, use.count, use.pss_bytes) for use in groups)
 
 
 def _card(host: str, memory: Memory, processes: Iterable[Process], groups: tuple[Use, ...]) -> tuple[Block, ...]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from handlers.reply import Block, Button, Fold, Line, Table, Tone
 from remote.facts.base import Unreadable
 from remote.facts.memory import Memory
-from remote.facts.processes import Process, Processes
-from remote.facts.units import Unit, Units
+from remote.facts.processes import Processes
+from remote.facts.units import Units
 from remote.findings.base import Finding, Severity
 from remote.findings.duplicates import Duplicates, Member
+from remote.findings.groups import Group, by_unit
 from remote.redact import clean
 from remote.text import Listing, Mono, N, Percent, Size, T, Text, Value
 
@@ -21,30 +22,24 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What one unit, or the processes of one name outside all units, hold of the memory."""
+    """What one unit, or the processes of one service or name outside all units, hold of the memory."""
 
     name: str
     unit: str | None
+    service: str
     count: int
     pss_bytes: int
-    pids: tuple[int, ...] = ()
 
 
 def uses(processes: Processes, units: Units) -> tuple[Use, ...]:
     """Who holds the memory, biggest first."""
-    owners: dict[str, Unit | None] = {}
-    found: dict[tuple[str | None, str], list[Process]] = {}
-    for process in processes.all:
-        if process.cgroup not in owners:
-            owners[process.cgroup] = units.of_cgroup(process.cgroup)
-        owner = owners[process.cgroup]
-        key = (owner.id, short_unit(owner.id)) if owner else (None, clean(process.name))
-        found.setdefault(key, []).append(process)
-    rows = (
-        Use(name, unit, len(group), sum(one.memory_bytes for one in group), tuple(one.pid for one in group))
-        for (unit, name), group in found.items()
-    )
-    return tuple(sorted(rows, key=lambda use: (-use.pss_bytes, use.name)))
+    return tuple(_use(group) for group in by_unit(processes, units))
+
+
+def _use(group: Group) -> Use:
+    name = short_unit(group.unit.id) if group.unit else clean(group.name)
+    unit = group.unit.id if group.unit else None
+    return Use(name, unit, group.service or name, group.count, group.pss_bytes)
 
 
 def short_unit(unit: str) -> str:

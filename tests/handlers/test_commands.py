@@ -214,7 +214,7 @@ async def test_fix_proposes_a_plan_whose_json_is_the_contracts() -> None:
     assert [one["target"] for one in got["steps"]] == ["celery_worker.service"]
     assert got["expires_at"] == (NOW + timedelta(minutes=15)).isoformat()
     assert reply.key == f"plan:{got['id']}"
-    assert [button.command for row in reply.buttons for button in row][0] == f"/approve {got['id']}"
+    assert reply.buttons[0][0].command == f"/approve {got['id']}"
     assert any("cron.d" in text for text in got["findings"])
 
 

@@ -1,0 +1,136 @@
+"""Texts in English and Russian, and the catalogues they come from."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot import i18n
+from bot.i18n import LANGUAGES, complaints, main, plain, render
+from remote.policy import GIB, MIB
+from remote.text import Listing, Mono, N, Percent, Size, Span, T, Text, Value, When
+
+NOW = datetime(2026, 11, 23, 14, 2, tzinfo=UTC)
+NBSP = "\u00a0"
+
+
+@pytest.mark.parametrize(
+    ("value", "english", "russian", "short"),
+    [
+        (Size(2 * GIB), "2.0 GiB", f"2,0{NBSP}ГиБ", "2.0G"),
+        (Size(int(1.9 * GIB)), "1.9 GiB", f"1,9{NBSP}ГиБ", "1.9G"),
+        (Size(512 * MIB), "512 MiB", f"512{NBSP}МиБ", "512M"),
+        (Size(GIB - 1), "1.0 GiB", f"1,0{NBSP}ГиБ", "1.0G"),
+        (Size(31 * GIB), "31.0 GiB", f"31,0{NBSP}ГиБ", "31G"),
+        (Size(3 << 40), "3.0 TiB", f"3,0{NBSP}ТиБ", "3.0T"),
+        (Size(0), "0 MiB", f"0{NBSP}МиБ", "0M"),
+        (Percent(93.4), "93%", f"93{NBSP}%", "93%"),
+        (Percent(12.34, 1), "12.3%", f"12,3{NBSP}%", "12.3%"),
+        (Span(59), "59 s", f"59{NBSP}с", "59 s"),
+        (Span(180), "3 min", f"3{NBSP}мин", "3 min"),
+        (Span(3600), "1 h", f"1{NBSP}ч", "1 h"),
+        (Span(7500), "2 h 5 min", f"2{NBSP}ч 5{NBSP}мин", "2 h 5 min"),
+        (Span(86400), "1 d", f"1{NBSP}д", "1 d"),
+        (Span(93600), "1 d 2 h", f"1{NBSP}д 2{NBSP}ч", "1 d 2 h"),
+        (Span(-5), "0 s", f"0{NBSP}с", "0 s"),
+        (When(NOW), "14:02 UTC", "14:02 UTC", "14:02"),
+        (When(NOW - timedelta(days=2)), "21 Nov, 14:02 UTC", "21 нояб, 14:02 UTC", "21 Nov 14:02"),
+        (When(NOW.replace(year=2025)), "23 Nov 2025, 14:02 UTC", None, "23 Nov 14:02"),
+        (When(NOW.astimezone(timezone(timedelta(hours=5)))), "14:02 UTC", "14:02 UTC", "14:02"),
+        (Mono("celery.service"), "celery.service", "celery.service", "celery.service"),
+        (Listing(()), "", "", ""),
+        (Listing(("a",)), "a", "a", "a"),
+        (Listing(("a", "b", Mono("c"))), "a, b and c", "a, b и c", "a, b and c"),
+        ("{word}", "{word}", "{word}", "{word}"),
+        (7, "7", "7", "7"),
+        (1.5, "1.5", "1,5", "1.5"),
+        (Text(""), "", "", ""),
+    ],
+)  # fmt: skip
+def test_every_kind_of_value_has_words(value: Value, english: str, russian: str | None, short: str) -> None:
+    assert render(value, "en", NOW) == english
+    assert render(value, "en", NOW, short=True) == short
+    if russian is not None:
+        assert render(value, "ru", NOW) == russian
+
+
+def test_a_moment_has_its_date_where_no_today_is_known() -> None:
+    assert plain(When(NOW)) == "23 Nov 2026, 14:02 UTC"
+
+
+@pytest.mark.parametrize(("n", "russian"), [(1, "1 час"), (2, "2 часа"), (5, "5 часов"), (11, "11 часов"), (21, "21 час")])
+def test_russian_has_three_forms(n: int, russian: str) -> None:
+    del russian
+    forms = {render(N("{n} kill in 24 h: {names}", "{n} kills in 24 h: {names}", k, names="x"), "ru") for k in (1, 2, 5)}
+    assert len({form.lstrip("0123456789") for form in forms}) == 3
+    shown = render(N("{n} kill in 24 h: {names}", "{n} kills in 24 h: {names}", n, names="x"), "ru")
+    form = 0 if n % 10 == 1 and n != 11 else 1 if n % 10 in {2, 3, 4} else 2
+    same = render(N("{n} kill in 24 h: {names}", "{n} kills in 24 h: {names}", (1, 2, 5)[form], names="x"), "ru")
+    assert shown.lstrip("0123456789") == same.lstrip("0123456789")
+
+
+def test_english_has_two() -> None:
+    assert plain(N("{n} unit", "{n} units", 1)) == "1 unit"
+    assert plain(N("{n} unit", "{n} units", 3)) == "3 units"
+
+
+@pytest.mark.parametrize("language", ["ru", "en", "xx", ""])
+def test_what_nobody_translated_falls_back_to_english(language: str) -> None:
+    assert render(T("A sentence of no catalogue, {place} and {nothing}", place=1), language) == (
+        "A sentence of no catalogue, 1 and {nothing}"
+    )
+
+
+@given(st.text(), st.sampled_from(LANGUAGES))
+def test_a_value_is_never_read_as_a_place(word: str, language: str) -> None:
+    assert render(T("{host}", host=Mono(word), other="{host}"), language) == word
+
+
+def test_a_missing_catalogue_is_english(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    i18n._catalogue.cache_clear()
+    monkeypatch.setattr(i18n, "files", lambda _package: tmp_path)
+    try:
+        assert render(T("Approve"), "ru") == "Approve"
+        assert "no words for ru" in caplog.text
+    finally:
+        i18n._catalogue.cache_clear()
+
+
+def test_the_catalogues_are_whole() -> None:
+    assert complaints() == []
+
+
+def test_the_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "--check" in capsys.readouterr().err
+
+
+def test_check_names_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for source in i18n.SOURCES:
+        (tmp_path / source).mkdir()
+    (tmp_path / "handlers" / "x.py").write_text('T("one {a}")\nN("{n} cat", "{n} cats", 2)\nT("kept")\n')
+    monkeypatch.setattr(i18n, "_root", lambda: tmp_path)
+    assert main(["--update"]) == 0
+    assert main(["--check"]) == 1
+    assert "ru: untranslated: 'kept'" in capsys.readouterr().err
+    po = tmp_path / "bot" / "locales" / "ru" / "LC_MESSAGES" / "memwarden.po"
+    words = po.read_text(encoding="utf-8").replace('msgid "kept"\nmsgstr ""', 'msgid "kept"\nmsgstr "оставлено"')
+    words = words.replace('msgid "one {a}"\nmsgstr ""', 'msgid "one {a}"\nmsgstr "раз {b}"')
+    for at, form in enumerate(("кот", "кота", "котов")):
+        words = words.replace(f'msgstr[{at}] ""', f'msgstr[{at}] "{{n}} {form}"')
+    po.write_text(words, encoding="utf-8")
+    assert main(["--check"]) == 1
+    assert capsys.readouterr().err == "ru: other places in 'раз {b}': 'one {a}'\n"
+    po.write_text(words.replace("раз {b}", "раз {a}"), encoding="utf-8")
+    assert main(["--check"]) == 0
+    assert main(["--compile"]) == 0
+    assert po.with_suffix(".mo").exists()
+    (tmp_path / "handlers" / "x.py").write_text('T("new")\nN("{n} cat", "{n} cats", 2)\nT("kept")\n')
+    assert main(["--check"]) == 1
+    assert set(capsys.readouterr().err.splitlines()) == {
+        "template: missing: 'new'", "template: stale: 'one {a}'", "ru: missing: 'new'", "ru: stale: 'one {a}'",
+    }  # fmt: skip
