@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 if TYPE_CHECKING:
@@ -30,8 +31,15 @@ class StoreError(Exception):
 
 def path_of(url: str) -> Path | None:
     """The file of a SQLite store, None for another kind."""
-    parsed = make_url(url)
+    parsed = _parsed(url)
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError:
+        raise StoreError(f"store: {url!r} is no store; write sqlite:///FILE") from None
 
 
 class Store:
@@ -62,11 +70,13 @@ class Store:
 
 async def open_store(url: str) -> Store:
     """Bring the tables up to date (in a child process: alembic is heavy and used once) and open. Raises StoreError."""
-    parsed = make_url(url)
+    parsed = _parsed(url)
     backend = parsed.get_backend_name()
     if backend not in DRIVERS:
         raise StoreError(f"store: {backend} is not supported; use sqlite:///FILE")
     path = path_of(url)
+    if path is None and backend == "sqlite":
+        raise StoreError("store: sqlite needs a file: sqlite:///FILE")
     if path is not None and not path.parent.is_dir():
         raise StoreError(f"store: there is no directory {path.parent}; make it, or set `store` to another place")
     if path is not None:
@@ -113,7 +123,7 @@ async def _migrate(url: str) -> None:
     _, errors = await child.communicate()
     if child.returncode:
         last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-        raise StoreError(f"store: {last[0]}")
+        raise StoreError(f"store: {path_of(url) or 'migration'}: {last[0]}")
 
 
 def _sqlite_connect(connection: Any, record: Any) -> None:  # noqa: ANN401 - DBAPI objects

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,6 +34,8 @@ def main() -> None:
         upgrade(sys.argv[1])
     except SQLAlchemyError as trouble:
         sys.exit(str(getattr(trouble, "orig", None) or trouble).splitlines()[0])
+    except CommandError as trouble:  # a revision that this version does not have
+        sys.exit(f"it was made by a newer memwarden; run that one, or give this one another store ({trouble})")
 
 
 if __name__ == "__main__":

@@ -264,14 +264,23 @@ HOSTS = '[hosts.a]\naddress = "x"\n[hosts.b]\naddress = "y"\n'
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[hosts.a]\naddress = "x"\ngroups = ["b"]\n[hosts.b]\naddress = "y"', "hosts.b: the name is both a host's and a group's"),
+        (
+            '[hosts.a]\naddress = "x"\ngroups = ["b"]\n[hosts.b]\naddress = "y"',
+            "hosts.b: the name is both a host's and a group's",
+        ),
         ('[hosts.all]\naddress = "x"', "hosts.all: the name `all` always means every host"),
         ('[hosts.a]\naddress = "x"\ngroups = ["all"]', "hosts.all: the name `all` always means every host"),
         ('[hosts.a]\naddress = "x"\njump = "a"', "hosts.a.jump"),
         ('[hosts.a]\naddress = "x"\njump = "b"\n[hosts.b]\naddress = "y"\njump = "a"', "the jumps go in a circle"),
         ('[hosts.a]\naddress = "x"\njump = "b"\n[hosts.b]\naddress = "y"\njump = "c"', "hosts.b.jump: there is no host 'c'"),
-        ('[hosts.a]\naddress = "x"\njump = "@b"\n[hosts.b]\naddress = "y"', "hosts.a.jump: there is no host '@b'; did you mean 'b'?"),
-        ('[hosts.a]\naddress = "x"\n[chats.o]\nconsole = true\nhosts = ["aa"]', "'aa' is neither a host nor a group; did you mean 'a'?"),
+        (
+            '[hosts.a]\naddress = "x"\njump = "@b"\n[hosts.b]\naddress = "y"',
+            "hosts.a.jump: there is no host '@b'; did you mean 'b'?",
+        ),
+        (
+            '[hosts.a]\naddress = "x"\n[chats.o]\nconsole = true\nhosts = ["aa"]',
+            "'aa' is neither a host nor a group; did you mean 'a'?",
+        ),
         ("[chats.o]\nalerts = true", "a chat has exactly one of telegram, slack, console"),
         ("[chats.o]\ntelegram = 1", "chats.o: there is no [telegram] with its token"),
         ("[alerts]\nclear_percent = 95", "clear_percent must be below memory_percent"),
@@ -309,7 +318,8 @@ def test_durations(text: Any, seconds: float) -> None:  # noqa: ANN401
 
 
 @pytest.mark.parametrize(
-    ("text", "size_bytes"), [("600M", 600 * MIB), ("1.5G", 1536 * MIB), ("2GiB", 2 * GIB), ("512k", 524288), ("1T", 1 << 40), (7, 7), ("7", 7)]
+    ("text", "size_bytes"),
+    [("600M", 600 * MIB), ("1.5G", 1536 * MIB), ("2GiB", 2 * GIB), ("512k", 524288), ("1T", 1 << 40), (7, 7), ("7", 7)],
 )
 def test_sizes(text: Any, size_bytes: int) -> None:  # noqa: ANN401
     assert TypeAdapter(Bytes).validate_python(text) == size_bytes
