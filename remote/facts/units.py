@@ -23,7 +23,8 @@ class Unit:
     (Wants, WantedBy, Requires, RequiredBy, PartOf, ConsistsOf, BindsTo, BoundBy, Triggers, TriggeredBy, Conflicts)
     to unit names. `settings_hash` is the sha256 (hex) over fragment and drop-ins, in order, as
     `sha256sum FRAGMENT DROP-INS | sha256sum` gives it; empty when one of them could not be read. `fragment_mtime_s` is
-    when the unit file was last changed (seconds since 1970). `environment` names which of the few telling variables are set there (DJANGO_SETTINGS_MODULE and
+    when the unit file was last changed (seconds since 1970).
+    `environment` names which of the few telling variables are set there (DJANGO_SETTINGS_MODULE and
     broker URLs as keyed by name); values are sealed in `environment`, a CommandLine of KEY=VALUE words.
     """
 
@@ -121,7 +122,9 @@ export SYSTEMD_COLORS=0 SYSTEMD_PAGER= QUOTING_STYLE=escape
 s=/etc/systemd/system
 r=/run/systemd/system
 links() {
-  ls -nd "$s"/*.service "$s"/*.wants/*.service "$s"/*.requires/*.service "$s"/*.upholds/*.service     "$r"/*.service "$r"/*.wants/*.service "$r"/*.requires/*.service "$r"/*.upholds/*.service 2>/dev/null | grep '^l'
+  for d in "$s" "$r"; do
+    ls -nd "$d"/*.service "$d"/*.wants/*.service "$d"/*.requires/*.service "$d"/*.upholds/*.service 2>/dev/null
+  done | grep '^l'
 }
 l=/lib/systemd/system
 [ -L /lib ] && l=/usr/local/lib/systemd/system
@@ -386,7 +389,7 @@ def _unquoted(word: str) -> str:
 
 
 def _used(control_group: str, files: _Files) -> int | None:
-    """Sum of anon, shmem and kernel of its cgroup; before Linux 5.18 `kernel` is the sum of its parts; v1 counts rss and shmem."""
+    """Sum of anon, shmem and kernel of its cgroup; before Linux 5.18 `kernel` is given in parts; v1 has rss and shmem."""
     if not control_group:
         return None
     stat = files.memory.get(f"/sys/fs/cgroup{control_group}/memory.stat")
