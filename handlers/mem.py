@@ -27,7 +27,7 @@ from handlers.command import Command
 from handlers.every import Part, every
 from handlers.ports.clock import Clock
 from handlers.ports.hosts import Hosts
-from handlers.reply import Block, Button, Line, Meter, Reply, Title
+from handlers.reply import Block, Button, Fold, Line, Meter, Reply, Title
 from handlers.request import Request
 from remote.facts.base import Answers, Fact, Unreadable
 from remote.facts.journal import Journal, kills_since
@@ -42,7 +42,7 @@ from remote.policy import Policy
 from remote.text import Listing, Mono, N, Span, T, Text
 
 BIGGEST = 5
-FINDINGS = 5
+FINDINGS = 6
 PATIENCE_S = 6.0  # the figures do not wait longer for the journal; /why does
 
 
@@ -124,18 +124,13 @@ def judge(host: str, answers: Answers, kills_fact: Fact[Journal], policy: Policy
     known = Processes((), "") if isinstance(processes, Unreadable) else processes
     found = [
         *pressure.pressure(memory, policy),
-        *_of_services(memory, known_units, known, policy),
+        *map(duplicate_finding, duplicates.find(known, known_units, policy)[0]),
         *_of_schedules(timers, known_units),
+        *sizing.sizing(memory, known_units, known, policy),
         *unread({"processes": processes, "units": units, "schedules": timers, "journal": journal}),
     ]
     dead = None if isinstance(journal, Unreadable) else tuple(death.kills(journal.entries, units=known_units))
     return Sight(memory, uses(known, known_units), dead, by_severity(found))
-
-
-def _of_services(memory: Memory, units: Units, processes: Processes, policy: Policy) -> Iterator[Finding]:
-    groups, _ = duplicates.find(processes, units, policy)
-    yield from map(duplicate_finding, groups)
-    yield from sizing.sizing(memory, units, processes, policy)
 
 
 def _of_schedules(timers: Schedules | Unreadable, units: Units) -> Iterator[Finding]:
@@ -192,15 +187,15 @@ def kills_sentence(sight: Sight) -> Text:
     return N("{n} kill in 24 h: {names}", "{n} kills in 24 h: {names}", len(sight.kills), names=names)
 
 
-def advice(sight: Sight) -> Iterator[Line]:
-    """What to do about it: the findings, worst first."""
+def advice(sight: Sight) -> Iterator[Block]:
+    """What to do about it: the findings, worst first, the rest folded."""
     shown = [finding for finding in sight.findings if finding.kind != "unreadable"]
     if not shown:
         yield Line(T("Nothing to do."))
     yield from (Line(finding.text) for finding in shown[:FINDINGS])
-    if len(shown) > FINDINGS:
-        rest = len(shown) - FINDINGS
-        yield Line(N("and {n} more finding", "and {n} more findings", rest))
+    rest = shown[FINDINGS:]
+    if rest:
+        yield Fold(N("and {n} more finding", "and {n} more findings", len(rest)), tuple(Line(one.text) for one in rest))
 
 
 COMMAND = Command(

@@ -91,13 +91,20 @@ def _what_died(group: Sequence[Kill], host: str) -> Text:
 def _story(group: Sequence[Kill], *, named: bool) -> Iterator[Line]:
     yield Line(_who(group, named=named))
     yield Line(_killer(group[0]))
+    yield from _figures(group)
+    yield Line(group[0].advice)
+
+
+def _figures(group: Sequence[Kill]) -> Iterator[Line]:
+    """The arithmetic, unless the advice of a single kill does it already (its places say so)."""
+    if len(group) == 1 and {"limit", "rss"} & {name for name, _ in group[0].advice.values}:
+        return
     arithmetic = _arithmetic(group)
     if arithmetic is not None:
         yield Line(arithmetic)
     stopped = next((kill.unit for kill in group if kill.stopped_unit and kill.unit), None)
     if stopped is not None:
         yield Line(T("systemd then stopped all of {unit}.", unit=Mono(stopped)))
-    yield Line(group[0].advice)
 
 
 def _who(group: Sequence[Kill], *, named: bool) -> Text:

@@ -216,6 +216,8 @@ def leftovers(text: Text, language: str) -> str:
     skeleton = text.msgid
     for name, _ in text.values:
         skeleton = skeleton.replace(f"{{{name}}}", "")
+    # A process id is called that in both.
+    skeleton = skeleton.replace("pid", "")
     has_words = any(letter.isalpha() for letter in skeleton)
     if has_words and shown == render(text, "en", NOW):
         return english
