@@ -92,7 +92,7 @@ def offer(plan: Plan) -> PlanOffer:
     return PlanOffer(plan.id, plan.code, plan.digest, plan.expires_at, steps, draft.frees_bytes, draft.findings)
 
 
-def judge(host: str, answers: Answers, policy: Policy) -> Sight:
+def judge(host: str, answers: Answers, policy: Policy, key: bytes) -> Sight:
     """Everything a plan is drawn from. Raises HostError when one of the facts it needs could not be read."""
     memory, processes = needed(host, answers, MEMORY), needed(host, answers, PROCESSES)
     units, machine = needed(host, answers, UNITS), needed(host, answers, MACHINE)
@@ -104,7 +104,7 @@ def judge(host: str, answers: Answers, policy: Policy) -> Sight:
         *sizing.sizing(memory, units, processes, policy),
         *([] if isinstance(timers, Unreadable) else schedules.restarters(timers, units)),
     ]
-    return Sight(Seen(memory, processes, units, machine), tuple(groups), by_severity(found))
+    return Sight(Seen(memory, processes, units, machine, key), tuple(groups), by_severity(found))
 
 
 def _kept(words: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:

@@ -30,7 +30,8 @@ async def run(request: Request, *, hosts: Hosts, plans: Plans, clock: Clock) -> 
     answers = await hosts.ask(host, MEMORY, PROCESSES, UNITS, MACHINE)
     units = needed(host, answers, UNITS)
     unit = known_unit(host, units, name)
-    seen = Seen(needed(host, answers, MEMORY), needed(host, answers, PROCESSES), units, needed(host, answers, MACHINE))
+    memory, processes, machine = needed(host, answers, MEMORY), needed(host, answers, PROCESSES), needed(host, answers, MACHINE)
+    seen = Seen(memory, processes, units, machine, hosts.key())
     try:
         draft = planning.restart(host, unit, seen, hosts.policy(host), hosts.host_key(host))
     except CannotDraft as why:

@@ -32,7 +32,7 @@ class Seen:
     processes: Processes
     units: Units
     machine: Machine
-    key: bytes = b""
+    key: bytes
 
 
 def fix(host: str, seen: Seen, policy: Policy, host_key: str) -> Draft | None:
@@ -65,7 +65,7 @@ def restart(host: str, unit: Unit, seen: Seen, policy: Policy, host_key: str) ->
         raise CannotDraft(T("{unit} is not loaded ({state}).", unit=Mono(unit.id), state=Mono(unit.load_state)))
     step = restart_unit.propose(
         unit,
-        celery=_is_celery(unit, seen),
+        celery=_takes_tasks(unit, seen),
         stop_timeout_s=policy.celery_stop_timeout_s,
         health_url=policy.health.get(unit.id, ""),
     )
@@ -134,7 +134,7 @@ def _unit_steps(groups: Iterable[Duplicates], seen: Seen, policy: Policy) -> lis
     return [
         stop_unit.propose(
             unit,
-            celery=_is_celery(unit, seen),
+            celery=_takes_tasks(unit, seen),
             frees_bytes=frees if unit.active else 0,
             stop_timeout_s=policy.celery_stop_timeout_s,
         )
@@ -168,8 +168,8 @@ def _order(steps: list[Step]) -> tuple[Step, ...]:
     return tuple(sorted(steps, key=lambda step: order[step.kind]))
 
 
-def _is_celery(unit: Unit, seen: Seen) -> bool:
-    return any(role.service.startswith("celery") for role in roles_of_unit(unit, seen.processes))
+def _takes_tasks(unit: Unit, seen: Seen) -> bool:
+    return any(role.service == "celery-worker" for role in roles_of_unit(unit, seen.processes))
 
 
 def _basis(seen: Seen, host_key: str) -> dict[str, str]:
