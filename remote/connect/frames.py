@@ -168,3 +168,49 @@ class Receiver:
                 self.current += 1
             case Cleared(status):
                 self.cleared = (self.current, status)
+
+
+class Lines:
+    """The lines of a script that prints for ever, each given out as soon as its newline has come.
+
+    A Decoder would hold a last newline back, since a frame begins with one. Here only an empty line waits for the next:
+    it may belong to the frame.
+    """
+
+    def __init__(self, nonce: str, longest_bytes: int) -> None:
+        """Over-long lines are cut at `longest_bytes`."""
+        self._nonce = nonce.encode() + b" "
+        self._longest_bytes = longest_bytes
+        self._line = bytearray()
+        self._empty = False
+        self.started = False
+        self.ended = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that `data` completes. Raises Desync for a frame of no known shape."""
+        lines: list[bytes] = []
+        *whole, rest = data.split(b"\n")
+        for piece in whole:
+            self._add(piece)
+            lines += self._complete(bytes(self._line))
+            self._line.clear()
+        self._add(rest)
+        return lines
+
+    def _add(self, piece: bytes) -> None:
+        self._line += piece[: self._longest_bytes - len(self._line)]
+
+    def _complete(self, line: bytes) -> list[bytes]:
+        if line.startswith(self._nonce):
+            match _frame(line[len(self._nonce) :]):
+                case Started():
+                    self.started = True
+                case _:
+                    self.ended = True
+            self._empty = False
+            return []
+        if not self.started or self.ended:
+            return []
+        before = [b""] if self._empty else []
+        self._empty = not line
+        return [*before, line] if line else before

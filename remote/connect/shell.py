@@ -11,7 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 
 from remote.connect.exchange import Exchange, LinkCut, Outcome, Section
-from remote.connect.frames import Decoder, Desync, Ended, Event, Started, compose, new_nonce, quoted
+from remote.connect.frames import Desync, Lines, compose, new_nonce, quoted
 from remote.connect.pipe import Pipe
 from remote.connect.supervise import SUPERVISOR
 from remote.errors import HostError
@@ -68,23 +68,15 @@ class Shell:
     async def lines(self, script: str) -> AsyncIterator[bytes]:
         """The lines a script prints, until it ends. Over-long lines are cut. Raises LinkCut."""
         nonce = new_nonce()
-        decoder = Decoder(nonce)
+        lines = Lines(nonce, LINE_BYTES)
         self._send(self._question(nonce, [Section(script, 0, 0)]))
-        started, splitter = False, _Splitter()
         while data := await self._pipe.read():
-            for event in self._decode(decoder, data):
-                match event:
-                    case Started():
-                        started = True
-                    case Ended():
-                        for line in splitter.rest():
-                            yield line
-                        return
-                    case bytes() if started:
-                        for line in splitter.feed(event):
-                            yield line
+            for line in self._lines(lines, data):
+                yield line
+            if lines.ended:
+                return
         self._broken = True
-        raise LinkCut(self._host, started=started)
+        raise LinkCut(self._host, started=lines.started)
 
     async def close(self) -> None:
         """End the shell and all it started; waits for that for a moment."""
@@ -92,9 +84,9 @@ class Shell:
         self._broken = True
         await self._pipe.finish(self._grace_s)
 
-    def _decode(self, decoder: Decoder, data: bytes) -> list[Event]:
+    def _lines(self, lines: Lines, data: bytes) -> list[bytes]:
         try:
-            return decoder.feed(data)
+            return lines.feed(data)
         except Desync as desync:
             self._break()
             raise LinkCut(self._host, started=True) from desync
@@ -126,29 +118,6 @@ class Shell:
             for section in sections
         ]
         return text + compose(nonce, commands)
-
-
-class _Splitter:
-    """Chunks in, lines out; of an over-long line the first LINE_BYTES."""
-
-    def __init__(self) -> None:
-        self._line = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        first, *more = data.split(b"\n")
-        self._add(first)
-        lines = []
-        for piece in more:
-            lines.append(bytes(self._line))
-            self._line.clear()
-            self._add(piece)
-        return lines
-
-    def rest(self) -> list[bytes]:
-        return [bytes(self._line)] if self._line else []
-
-    def _add(self, piece: bytes) -> None:
-        self._line += piece[: LINE_BYTES - len(self._line)]
 
 
 async def open_shell(pipe: Pipe, host: str, *, hello_s: float, grace_s: float = GRACE_S) -> Shell:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.connect.frames import Cleared, Decoder, Desync, Ended, Receiver, Started, compose, new_nonce, quoted
+from remote.connect.frames import Cleared, Decoder, Desync, Ended, Lines, Receiver, Started, compose, new_nonce, quoted
 
 NONCE = "00112233445566778899aabbccddeeff"
 OTHER = "f" * 32
@@ -127,3 +127,27 @@ def test_each_question_has_a_nonce_of_its_own_that_stands_in_its_text_only() -> 
 @given(st.text(alphabet=st.characters(exclude_characters="\0")))
 def test_quoting_leaves_no_quote_open(text: str) -> None:
     assert quoted(text).replace("'\\''", "").count("'") == 2
+
+
+@given(lines=st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line), max_size=6), cuts=st.lists(st.integers(0, 500)))
+def test_a_stream_gives_its_lines_however_they_are_cut_up(lines: list[bytes], cuts: list[int]) -> None:
+    reader, got = Lines(NONCE, 10), list[bytes]()
+
+    for chunk in chopped(b"motd\n" + framed([(b"".join(line + b"\n" for line in lines), 0)]), cuts):
+        got += reader.feed(chunk)
+
+    assert got == [line[:10] for line in lines]
+    assert reader.ended
+
+
+def test_a_line_of_a_stream_is_given_out_with_its_newline_not_later() -> None:
+    reader = Lines(NONCE, 100)
+    reader.feed(f"\n{NONCE} +\n".encode())
+
+    assert [reader.feed(data) for data in (b"on", b"e\n", b"\n", b"two\n")] == [[], [b"one"], [], [b"", b"two"]]
+
+
+def test_a_last_line_without_newline_counts() -> None:
+    reader = Lines(NONCE, 100)
+
+    assert reader.feed(framed([(b"one\ntwo", 0)])) == [b"one", b"two"]
