@@ -69,7 +69,8 @@ async def run(request: Request, *, hosts: Hosts, plans: Plans, clock: Clock) -> 
     policy = hosts.policy(host)
     if keep is not None:
         policy = replace(policy, keep=(keep, *policy.keep))
-    sight = judge(host, await hosts.ask(host, MEMORY, PROCESSES, UNITS, MACHINE, SCHEDULES), policy)
+    answers = await hosts.ask(host, MEMORY, PROCESSES, UNITS, MACHINE, SCHEDULES)
+    sight = judge(host, answers, policy, hosts.key())
     if keep is not None:
         _check_kept(keep, sight.groups)
     if any(group.tie for group in sight.groups):
