@@ -9,7 +9,7 @@ from remote.findings.duplicates import Duplicates, Member, find
 from remote.remedies import discover, end_stray, restart_unit, shell, stop_unit
 from remote.remedies.base import CannotDraft, Draft, Step, invert
 from remote.services import roles_of_unit
-from remote.text import Mono, N, T
+from remote.text import Mono, N, T, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,7 +79,7 @@ def restart(host: str, unit: Unit, seen: Seen, policy: Policy, host_key: str) ->
     )
 
 
-def undo(draft: Draft, held: Iterable[bool], plan_id: str) -> Draft | None:
+def undo(draft: Draft, held: Iterable[bool], plan_id: str, code: str) -> Draft | None:
     """The plan that takes back the steps that hold, in reverse; None when none of them can be."""
     kept = [step for step, holds in zip(draft.steps, held, strict=True) if holds]
     steps = tuple(back for step in reversed(kept) if (back := invert(step)) is not None)
@@ -87,7 +87,7 @@ def undo(draft: Draft, held: Iterable[bool], plan_id: str) -> Draft | None:
         return None
     return Draft(
         host=draft.host,
-        reason=T("Take back plan {plan}", plan=Mono(plan_id)),
+        reason=T("Take back plan {plan}", plan=Mono(code)),
         steps=steps,
         basis=dict(draft.basis),
         verify="\n".join(
@@ -95,8 +95,14 @@ def undo(draft: Draft, held: Iterable[bool], plan_id: str) -> Draft | None:
         ),
         frees_bytes=0,
         undoes=plan_id,
-        findings=tuple(step.cannot_undo for step in kept if step.cannot_undo),
+        findings=tuple(_stays(step) for step in kept if invert(step) is None),
     )
+
+
+def _stays(step: Step) -> Text:
+    """What cannot come back, and why."""
+    why = step.cannot_undo or T("nothing is known that would undo it")
+    return T("{target} does not come back: {why}", target=Mono(step.target), why=why)
 
 
 def _claim(script: str, otherwise: str) -> str:
