@@ -7,14 +7,15 @@ lost: then it may show one more time, says so, and that one becomes the living m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import and_, delete, insert, or_, select, update
 
 from bot.chat.base import Address, Chat, SendFailed
 from bot.store.tables import buttons, events, messages
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PATIENCE_S = 60.0  # the longest pause between two tries of one message
+IN_ORDER = 4  # a message that failed so often lets those behind it in its chat go first
 KEEP_DAYS = 30  # shown messages older than this are forgotten, with their buttons
 
 
@@ -80,8 +82,12 @@ class Outbox:
         elif row.reply != body or fresh:
             if fresh:
                 await tx.execute(update(messages).where(messages.c.id == row.id).values(message_id=None, shown=0))
+            # What waits because the chat asked for patience goes on waiting.
+            due_at = row.due_at if row.failed is None else now
             await tx.execute(
-                update(messages).where(messages.c.id == row.id).values(reply=body, wanted=row.wanted + 1, due_at=now, failed=None)
+                update(messages)
+                .where(messages.c.id == row.id)
+                .values(reply=body, wanted=row.wanted + 1, due_at=due_at, failed=None)
             )
             await self._offer(tx, row.id, reply)
 
@@ -125,20 +131,23 @@ class Outbox:
         """Deliver for ever. What a crash left in mid-send is sent again, marked so."""
         async with self._store.begin() as tx:
             await tx.execute(update(messages).where(messages.c.sending).values(sending=False, again=True))
-        while True:
-            self._wake.clear()
-            pause = await self._start_lanes()
-            try:
-                await asyncio.wait_for(self._wake.wait(), pause)
-            except TimeoutError:
-                continue
+        try:
+            while True:
+                self._wake.clear()
+                pause = await self._start_lanes()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause)
+        finally:
+            lanes = list(self._lanes.values())
+            for lane in lanes:
+                lane.cancel()
+            await asyncio.gather(*lanes, return_exceptions=True)
 
     async def drained(self) -> None:
         """Wait until nothing that is due waits for a running chat."""
-        due = self._waiting().with_only_columns(messages.c.id).where(messages.c.due_at <= self._clock.now()).limit(1)
         while True:
             async with self._store.connect() as tx:
-                waits = (await tx.execute(due)).first() is not None
+                waits = any(self._is_due(row) for row in _heads((await tx.execute(self._waiting())).all()))
             lanes = list(self._lanes.values())
             if not waits and not lanes:
                 return
@@ -148,8 +157,9 @@ class Outbox:
     async def prune(self) -> None:
         """Forget what was shown long ago, and old event ids (Telegram keeps updates for a day at most)."""
         long_ago = self._clock.now() - timedelta(days=KEEP_DAYS)
+        over = or_(messages.c.shown >= messages.c.wanted, messages.c.failed.is_not(None))
         async with self._store.begin() as tx:
-            await tx.execute(delete(messages).where(messages.c.created_at < long_ago, messages.c.shown >= messages.c.wanted))
+            await tx.execute(delete(messages).where(messages.c.created_at < long_ago, over))
             await tx.execute(delete(events).where(events.c.at < long_ago))
 
     def _waiting(self) -> Any:  # noqa: ANN401 - a Select of the whole row
@@ -162,63 +172,62 @@ class Outbox:
 
     async def _start_lanes(self) -> float | None:
         """One task a chat with something due, so that a slow chat delays no other. Gives the seconds to the next due one."""
-        now = self._clock.now()
         async with self._store.connect() as tx:
             rows = (await tx.execute(self._waiting())).all()
         pause: float | None = None
-        for row in rows:
+        for row in _heads(rows):
             lane = (row.platform, row.chat)
-            wait_s = (row.due_at - now).total_seconds()
-            if wait_s > 0:
+            if not self._is_due(row):
+                wait_s = (row.due_at - self._clock.now()).total_seconds()
                 pause = wait_s if pause is None else min(pause, wait_s)
             elif lane not in self._lanes:
-                task = asyncio.create_task(self._lane(lane), name=f"outbox {row.platform}")
-                self._lanes[lane] = task
+                self._lanes[lane] = asyncio.create_task(self._lane(lane), name=f"outbox {row.platform}")
         return pause
+
+    def _is_due(self, row: Any) -> bool:  # noqa: ANN401 - a row of messages
+        return bool(row.due_at <= self._clock.now())
 
     async def _lane(self, lane: tuple[str, str]) -> None:
         """Deliver what is due in one chat, in order."""
+        query = self._waiting().where(messages.c.platform == lane[0], messages.c.chat == lane[1])
         try:
             while True:
-                query = self._waiting().where(
-                    messages.c.platform == lane[0], messages.c.chat == lane[1], messages.c.due_at <= self._clock.now()
-                )
                 async with self._store.connect() as tx:
-                    row = (await tx.execute(query.limit(1))).one_or_none()
+                    rows = (await tx.execute(query)).all()
+                row = next((row for row in _heads(rows) if self._is_due(row)), None)
                 if row is None:
                     return
                 await self._deliver(row)
-        except Exception:
-            log.exception("outbox lane broke; its messages stay", platform=lane[0])
-            await asyncio.sleep(1)
         finally:
             del self._lanes[lane]
             self._wake.set()
 
     async def _deliver(self, row: Any) -> None:  # noqa: ANN401 - a row of messages
         """Send or edit one message, and keep what is known of it."""
-        chat, to, reply = self._chats[row.platform], _address(row), load_reply(row.reply)
-        tokens = await self._tokens(row.id)
+        known: dict[str, Any] = {"shown": row.wanted, "attempts": 0}
         try:
+            chat, to, reply = self._chats[row.platform], _address(row), load_reply(row.reply)
+            tokens = await self._tokens(row.id)
             if row.message_id is None:
                 async with self._store.begin() as tx:
                     await tx.execute(update(messages).where(messages.c.id == row.id).values(sending=True))
-                shown_as = await chat.send(to, reply, tokens, again=row.again)
+                known |= {"message_id": await chat.send(to, reply, tokens, again=row.again), "sending": False, "again": False}
             else:
                 await chat.edit(to, row.message_id, reply, tokens)
-                shown_as = row.message_id
         except SendFailed as trouble:
             await self._not_shown(row, trouble)
             return
+        except Exception as trouble:
+            # A fault of ours: it must neither end the lane nor hold it up for ever.
+            log.exception("a message broke its chat", platform=row.platform, key=row.key)
+            await self._not_shown(row, SendFailed(f"{type(trouble).__name__}: {trouble}", maybe_shown=True))
+            return
+        # An edit leaves `message_id` alone: meanwhile somebody may have asked for the message anew.
         async with self._store.begin() as tx:
-            await tx.execute(
-                update(messages)
-                .where(messages.c.id == row.id)
-                .values(message_id=shown_as, shown=row.wanted, sending=False, again=False, attempts=0)
-            )
+            await tx.execute(update(messages).where(messages.c.id == row.id).values(**known))
 
     async def _not_shown(self, row: Any, trouble: SendFailed) -> None:  # noqa: ANN401 - a row of messages
-        attempts = row.attempts + 1
+        attempts = row.attempts + (0 if trouble.retry_after_s else 1)
         pause = trouble.retry_after_s or min(PATIENCE_S, 0.5 * 2 ** min(attempts, 10)) * (0.75 + secrets.randbelow(500) / 1000)
         values: dict[str, Any] = {
             "sending": False,
@@ -248,6 +257,18 @@ class Outbox:
         async with self._store.connect() as tx:
             rows = await tx.execute(select(buttons.c.command, buttons.c.token).where(buttons.c.message == message))
             return {row.command: row.token for row in rows}
+
+
+def _heads(rows: Iterable[Any]) -> list[Any]:
+    """Of each chat's waiting messages (in order) the one whose turn it is; one that fails again and again is passed by."""
+    heads: dict[tuple[str, str], Any] = {}
+    passed: list[Any] = []
+    for row in rows:
+        if row.attempts >= IN_ORDER:
+            passed.append(row)
+        else:
+            heads.setdefault((row.platform, row.chat), row)
+    return [*heads.values(), *passed]
 
 
 def _address(row: Any) -> Address:  # noqa: ANN401 - a row of messages
