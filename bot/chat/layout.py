@@ -2,24 +2,74 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from wcwidth import wcswidth, wcwidth
 
 from bot.i18n import render
 from handlers.reply import Table
+from remote.text import Listing, Mono, T, Text, Value
 
 WIDTH = 34  # columns: what a phone shows of fixed width before it wraps (platforms.md 5)
 GAP = "  "
 LEAST_NAME = 6  # columns that the last column keeps, whatever the numbers need
 BAR = 20  # characters of a meter
+MARKS = 4  # characters a column holds at most, combining marks included
+LITERAL = 256  # characters of one literal within a sentence
+AGAIN = T("This may have been shown before.")
+
+_OPEN, _SHUT = "\ue000", "\ue001"  # private use: `clean` lets none of them through from a host
+_FIXED = re.compile(f"{_OPEN}([^{_OPEN}{_SHUT}]*){_SHUT}")
 
 
-def clean(text: str) -> str:
-    """One line of text that a terminal or a chat shows as it is: control, bidi and other invisible characters are gone."""
-    return "".join(map(_clean, text))
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a sentence: one line, cleaned, in fixed width (a literal) or not."""
+
+    text: str
+    fixed: bool = False
+
+
+def pieces(value: Value, language: str, now: datetime | None = None) -> tuple[Piece, ...]:
+    """The sentence in `language`, its literals apart, so that a chat marks them up after it has escaped both."""
+    return tuple(_split(clean(render(_marked(value), language, now), keep=_OPEN + _SHUT)))
+
+
+def _split(rendered: str) -> Iterator[Piece]:
+    at = 0
+    for literal in _FIXED.finditer(rendered):
+        if literal.start() > at:
+            yield Piece(rendered[at : literal.start()])
+        if literal[1]:
+            yield Piece(literal[1], fixed=True)
+        at = literal.end()
+    if at < len(rendered):
+        yield Piece(rendered[at:])
+
+
+def _marked(value: Value) -> Value:
+    """The value with its literals between marks that nothing else can hold."""
+    match value:
+        case str():
+            return clean(value)
+        case Mono(literal):
+            return Mono(f"{_OPEN}{cut(clean(literal), LITERAL)}{_SHUT}")
+        case Listing(items):
+            return Listing(tuple(_marked(item) for item in items))
+        case Text(msgid, values, plural, count):
+            return Text(msgid, tuple((name, _marked(inner)) for name, inner in values), plural, count)
+        case _:
+            return value
+
+
+def clean(text: str, keep: str = "") -> str:
+    """One line of text that a terminal or a chat shows as it is: control, bidi and other invisible characters are gone, but
+    for those in `keep`."""
+    return "".join(character if character in keep else _clean(character) for character in text)
 
 
 def _clean(character: str) -> str:
@@ -41,10 +91,12 @@ def columns(text: str) -> int:
 
 def cut(text: str, width: int) -> str:
     """The text in at most `width` columns; what was cut away shows as an ellipsis."""
-    if columns(text) <= width:
+    # Marks take no column: a name of nothing else must not grow for ever.
+    most = MARKS * width
+    if len(text) <= most and columns(text) <= width:
         return text
     kept, taken = [], 1
-    for character in text:
+    for character in text[:most]:
         taken += max(0, wcwidth(character))
         if taken > width:
             break
