@@ -21,7 +21,7 @@ from uuid import uuid4
 import structlog
 
 from bot.chat.base import Address, Pressed, Sender, SendFailed, Typed
-from bot.chat.layout import WIDTH, clean, meter, table_lines
+from bot.chat.layout import AGAIN, WIDTH, clean, meter, table_lines
 from bot.clock import SystemClock
 from bot.i18n import render
 from handlers.reply import Block, Button, Code, Fold, Line, Meter, Reply, Table, Title
@@ -183,7 +183,7 @@ class Console:
         message_id = uuid4().hex
         rows = self._render(reply, to)
         if again:
-            rows.insert(0, Row(render(T("This may have been shown before."), to.language), "faint"))
+            rows.insert(0, Row(render(AGAIN, to.language), "faint"))
         self._print([*rows, Row("")] if self._terminal else rows)
         self._shown[message_id] = [row.text for row in rows]
         self._keep_offer(message_id, reply, tokens)
