@@ -31,6 +31,14 @@ async def every(hosts: Sequence[str], look: Callable[[str], Awaitable[Part]]) ->
     return Reply(blocks, buttons, hosts=tuple(answer for _, answer in parts))
 
 
+async def alone(host: str, look: Callable[[], Awaitable[Reply]]) -> Reply:
+    """The reply of `look`, which is about one host; a HostError is that host's answer."""
+    try:
+        return await look()
+    except HostError as error:
+        return Reply(host_failed(host, error), hosts=(host_trouble(host, error),))
+
+
 async def _one(host: str, look: Callable[[str], Awaitable[Part]]) -> tuple[Part, HostAnswer]:
     try:
         part = await look(host)

@@ -11,6 +11,7 @@ from handlers.cards.host import by_severity, duplicate_finding, memory_sentence
 from handlers.cards.plan import StepData, plan_card, step_data
 from handlers.cards.twins import group_lines, keep_buttons
 from handlers.command import Command, Refused, Usage
+from handlers.every import alone
 from handlers.ports.clock import Clock
 from handlers.ports.hosts import Hosts
 from handlers.ports.plans import Plan, Plans
@@ -28,9 +29,11 @@ from remote.findings.base import Finding
 from remote.findings.duplicates import Duplicates
 from remote.policy import Policy
 from remote.remedies import plan as planning
-from remote.remedies.base import CannotDraft
+from remote.remedies.base import CannotDraft, Draft
 from remote.remedies.plan import Seen
 from remote.text import Mono, N, T, Text
+
+KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +66,37 @@ class Sight:
 
 
 async def run(request: Request, *, hosts: Hosts, plans: Plans, clock: Clock) -> Reply:
-    """Read the host afresh and propose what would mend it. HostError when what a plan needs cannot be read."""
-    words, keep = _kept(request.words)
+    """Read the host afresh and propose what would mend it."""
+    words, kept = _kept(request.words)
     host = one_host(request, hosts, words)
     policy = hosts.policy(host)
-    if keep is not None:
-        policy = replace(policy, keep=(keep, *policy.keep))
-    answers = await hosts.ask(host, MEMORY, PROCESSES, UNITS, MACHINE, SCHEDULES)
-    sight = judge(host, answers, policy, hosts.key())
-    if keep is not None:
-        _check_kept(keep, sight.groups)
-    if any(group.tie for group in sight.groups):
-        return _ask_which(host, sight.groups)
+    policy = replace(policy, keep=(*kept, *policy.keep))
+
+    async def look() -> Reply:
+        answers = await hosts.ask(host, MEMORY, PROCESSES, UNITS, MACHINE, SCHEDULES)
+        sight = judge(host, answers, policy, hosts.key())
+        _check_kept(kept, sight.groups)
+        if any(group.tie for group in sight.groups):
+            return _ask_which(host, sight.groups, kept)
+        draft = _draft(host, sight, policy, hosts.host_key(host))
+        if draft is None:
+            return _nothing(host, sight)
+        plan = await plans.propose(request, draft)
+        return replace(plan_card(plan, clock.now()), hosts=(HostAnswer(host, FixData(offer(plan))),))
+
+    return await alone(host, look)
+
+
+def _draft(host: str, sight: Sight, policy: Policy, host_key: str) -> Draft | None:
+    """The plan with all that was found; None when there is nothing to fix. Raises Refused when no plan is safe."""
     try:
-        draft = planning.fix(host, sight.seen, policy, hosts.host_key(host))
+        draft = planning.fix(host, sight.seen, policy, host_key)
     except CannotDraft as why:
         raise Refused("no-safe-plan", why.text) from why
     if draft is None:
-        return _nothing(host, sight)
+        return None
     more = tuple(one.text for one in sight.findings if one.kind != "duplicates" and one.text not in draft.findings)
-    plan = await plans.propose(request, replace(draft, findings=(*draft.findings, *more)))
-    return replace(plan_card(plan, clock.now()), hosts=(HostAnswer(host, FixData(offer(plan))),))
+    return replace(draft, findings=(*draft.findings, *more))
 
 
 def offer(plan: Plan) -> PlanOffer:
@@ -108,29 +121,29 @@ def judge(host: str, answers: Answers, policy: Policy, key: bytes) -> Sight:
     return Sight(Seen(memory, processes, units, machine, key), tuple(groups), by_severity(found))
 
 
-def _kept(words: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
-    """`HOST keep UNIT`: the words of the host, and the twin to keep."""
-    match words:
-        case (*before, "keep", unit):
-            return tuple(before), unit if "." in unit else f"{unit}.service"
-        case (*_, "keep"):
-            raise Usage(T("Keep which unit?"))
-        case _:
-            return words, None
+def _kept(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`HOST keep UNIT…`: the words of the host, and the twins to keep."""
+    if KEEP not in words:
+        return words, ()
+    at = words.index(KEEP)
+    if not words[at + 1 :]:
+        raise Usage(T("Keep which unit?"))
+    return words[:at], tuple(unit if "." in unit else f"{unit}.service" for unit in words[at + 1 :])
 
 
-def _check_kept(keep: str, groups: Sequence[Duplicates]) -> None:
-    twins = {member.unit.id for group in groups for member in (group.keep, *group.extra) if member.unit}
-    if keep not in twins:
-        raise Refused("not-found", T("{unit} is none of the twins.", unit=Mono(keep[:SHOWN])))
+def _check_kept(kept: Sequence[str], groups: Sequence[Duplicates]) -> None:
+    twins = {name for group in groups for member in (group.keep, *group.extra) if member.unit for name in member.unit.names}
+    for unit in kept:
+        if unit not in twins:
+            raise Refused("not-found", T("{unit} is none of the twins.", unit=Mono(unit[:SHOWN])))
 
 
-def _ask_which(host: str, groups: Sequence[Duplicates]) -> Reply:
+def _ask_which(host: str, groups: Sequence[Duplicates], kept: Sequence[str]) -> Reply:
     """A true tie: a person says which twin stays."""
     ties = [group for group in groups if group.tie]
     title = Title(T("{host}: which one should stay?", host=Mono(host)), "warning")
     lines = tuple(line for group in ties for line in group_lines(group))
-    return Reply((title, *lines), keep_buttons(host, ties[0]), hosts=(HostAnswer(host, FixData(None)),))
+    return Reply((title, *lines), keep_buttons(host, ties[0], kept), hosts=(HostAnswer(host, FixData(None)),))
 
 
 def _nothing(host: str, sight: Sight) -> Reply:
@@ -154,7 +167,7 @@ def _looked(host: str, sight: Sight) -> Iterator[Block]:
 COMMAND = Command(
     "fix",
     T("Look afresh and propose a plan to approve"),
-    "/fix [HOST] [keep UNIT]",
+    "/fix [HOST] [keep UNIT…]",
     run,
     ("/fix prod", "/fix prod keep celery.service"),
 )

@@ -81,7 +81,7 @@ def _card(rows: Iterable[HostRow]) -> Iterator[Block]:
         yield Table(well, (T("used"), T("free"), T("host")))
     for row in rows:
         if row.error is not None:
-            yield Line(T("{host} did not answer: {why}", host=Mono(row.host), why=row.error))
+            yield Line(row.error)
     for row in rows:
         yield Line(_where(row))
 

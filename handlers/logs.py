@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from handlers.cards.failure import needed
+from handlers.cards.journal import partial_lines
 from handlers.command import Command, Usage
 from handlers.every import Part, every
 from handlers.ports.hosts import Hosts
-from handlers.reply import Block, Button, Code, Line, Reply, Title
+from handlers.reply import Block, Button, Code, Reply, Title
 from handlers.request import Request
 from handlers.words import SHOWN, host_and_unit, split_number, within
 from remote.facts.journal import Entry, unit_log
@@ -64,7 +65,7 @@ def _line(entry: Entry) -> LogLine:
 
 def _card(host: str, unit: str, lines: tuple[LogLine, ...], partial: str) -> tuple[Block, ...]:
     name = Mono(unit)
-    note = (Line(T("The journal is not whole: {why}", why=Mono(partial))),) if partial else ()
+    note = tuple(partial_lines(partial))
     if not lines:
         return (Title(T("{host}: {unit} has no lines in the journal", host=Mono(host), unit=name)), *note)
     title = N("{host}: the last line of {unit}", "{host}: the last {n} lines of {unit}", len(lines), host=Mono(host), unit=name)

@@ -8,6 +8,7 @@ from handlers.cards.failure import needed
 from handlers.cards.host import short_unit
 from handlers.cards.plan import plan_card
 from handlers.command import Command, Refused
+from handlers.every import alone
 from handlers.ports.clock import Clock
 from handlers.ports.hosts import Hosts
 from handlers.ports.plans import Plans
@@ -27,6 +28,12 @@ from remote.text import Mono, T
 async def run(request: Request, *, hosts: Hosts, plans: Plans, clock: Clock) -> Reply:
     """Propose a plan of one step. Raises Refused for a unit that is unknown or must not be touched."""
     host, name = host_and_unit(request, hosts, request.words)
+    return await alone(host, lambda: _restart(request, host, name, hosts, plans, clock))
+
+
+async def _restart(
+    request: Request, host: str, name: str, hosts: Hosts, plans: Plans, clock: Clock
+) -> Reply:  # fmt: skip
     answers = await hosts.ask(host, MEMORY, PROCESSES, UNITS, MACHINE)
     units = needed(host, answers, UNITS)
     unit = known_unit(host, units, name)

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from handlers.cards.failure import needed
 from handlers.cards.host import NO_UNITS
+from handlers.cards.journal import partial_lines
 from handlers.cards.kill import KillData, kill_card, kill_data, newest_first
 from handlers.command import Command
 from handlers.every import Part, every
@@ -64,8 +65,7 @@ def _none(host: str, pid: int | None, answers: Answers, fact: Fact[Journal]) -> 
     journal, memory = answers[fact], answers[MEMORY]
     if not isinstance(journal, Unreadable):
         yield Line(T("I looked at the journal: kernel, systemd, OOM daemons, gunicorn, celery."))
-        if journal.partial:
-            yield Line(T("The journal is not whole: {why}", why=Mono(journal.partial)))
+        yield from partial_lines(journal.partial)
     if not isinstance(memory, Unreadable) and memory.oom_kills:
         up = Span(memory.uptime_s)
         yield Line(

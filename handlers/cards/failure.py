@@ -40,7 +40,9 @@ def _wrong_use(error: Usage, command: Command | None, request: Request) -> Reply
 
 
 def host_failed(host: str, error: HostError) -> tuple[Block, ...]:
-    """The lines for a host that did not answer."""
+    """The lines for a host that did not answer, or that lacks what the command needs."""
+    if error.kind == "unreadable":
+        return (Title(error.text, "warning"),)
     return (Title(T("{host} did not answer", host=Mono(host)), "critical"), Line(error.text))
 
 

@@ -100,9 +100,9 @@ def look_alike_fold(look_alikes: Sequence[LookAlike]) -> tuple[Block, ...]:
     return (Fold(T("Only look alike; never touched"), lines),) if lines else ()
 
 
-def keep_buttons(host: str, group: Duplicates) -> tuple[tuple[Button, ...], ...]:
-    """Which twin to keep: one button each."""
+def keep_buttons(host: str, group: Duplicates, kept: Sequence[str] = ()) -> tuple[tuple[Button, ...], ...]:
+    """Which twin to keep: one button each. `kept` were chosen already, for other groups."""
+    before = "".join(f"{unit} " for unit in kept)
     units = [member.unit.id for member in (group.keep, *group.extra) if member.unit is not None]
-    return button_rows(
-        [Button(T("Keep {unit}", unit=Mono(short_unit(unit))), f"/fix {host} keep {unit}") for unit in dict.fromkeys(units)]
-    )
+    names = {unit: T("Keep {unit}", unit=Mono(short_unit(unit))) for unit in units}
+    return button_rows([Button(name, f"/fix {host} keep {before}{unit}") for unit, name in names.items()])

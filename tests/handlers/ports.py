@@ -76,6 +76,10 @@ class TestHosts:
         """A fingerprint."""
         return f"SHA256:{host}"
 
+    def key(self) -> bytes:
+        """Of no store."""
+        return b"k" * 32
+
     async def ask(self, host: str, *facts: Fact[Any]) -> Answers:
         """The world's values."""
         self.asked.append((host, tuple(fact.name for fact in facts)))
@@ -123,7 +127,7 @@ class TestPlans:
     async def undo_draft(self, request: Request, plan_id: str) -> Draft:
         """What takes back the steps that hold."""
         plan = await self.find(request, plan_id)
-        draft = undo(plan.draft, [record.state == "done" for record in plan.steps], plan.id)
+        draft = undo(plan.draft, [record.state == "done" for record in plan.steps], plan.id, plan.code)
         if draft is None:
             raise Refused("nothing-to-undo", T("Plan {plan} did nothing that can be undone.", plan=Mono(plan.code)))
         return draft
