@@ -30,7 +30,8 @@ def fact(script: str, *, deadline_s: float = 5.0, cap_bytes: int = 1 << 20, slow
 async def said(host: Host, script: str, *, deadline_s: float = 5.0, cap_bytes: int = 1 << 20) -> str | Unreadable:
     """What one script printed on the host."""
     one = fact(script, deadline_s=deadline_s, cap_bytes=cap_bytes)
-    return (await host.ask(one))[one]
+    answer = (await host.ask(one))[one]
+    return answer  # noqa: RET504 - mypy infers the fact's type only so
 
 
 def running(argument: str) -> list[int]:

@@ -108,7 +108,7 @@ async def _pump_out(stdout: asyncio.StreamReader, process: asyncssh.SSHServerPro
 
 
 class _Accounts(asyncssh.SSHServer):
-    def begin_auth(self, username: str) -> bool:
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - asyncssh's signature
         return True
 
     def public_key_auth_supported(self) -> bool:
