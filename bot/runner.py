@@ -53,7 +53,11 @@ RELEASE = 'case "$(readlink /run/memwarden.lock)" in "{plan} "*) rm -f /run/memw
 
 
 class _Stopped(Exception):  # noqa: N818 - a plan's orderly early end
-    """A step did not work; its record already says why."""
+    """A step did not work; its record already says why. `ran`: its commands were begun, so they are taken back too."""
+
+    def __init__(self, *, ran: bool) -> None:
+        super().__init__()
+        self.ran = ran
 
 
 class Runner:
@@ -155,13 +159,15 @@ class _Run:
 
     async def _steps(self, talk: Conversation, before: Measure | None) -> None:
         done: list[int] = []
+        n = 0
         try:
             for n, step in enumerate(self._plan.draft.steps):
                 if await self._one(talk, n, step):
                     done.append(n)
             output = await self._verify(talk)
-        except _Stopped:
+        except _Stopped as stopped:
             output = ""
+            done += [n] if stopped.ran else []
         if output is None:
             await self._book.move(self._plan.id, "verified", before=before, after=await _measure(self._host))
             return
@@ -179,13 +185,14 @@ class _Run:
             return False
         if look.status or not await self._same(step):
             await book.step(plan.id, n, "failed", output=look.output or f"{step.target} is not what was approved", holds=False)
-            raise _Stopped
+            raise _Stopped(ran=False)
         script = "set -e\n" + "\n".join(step.commands)
         came_to = await _as_root(talk, plan, script, step.deadline_s)
         holds = await self._comes_true(talk, step.holds, wait=came_to.status == 0)
         if came_to.status or not holds:
-            await book.step(plan.id, n, "failed", output=came_to.output, holds=holds)
-            raise _Stopped
+            output = came_to.output or f"exit status {came_to.status}"
+            await book.step(plan.id, n, "failed", output=output, holds=holds)
+            raise _Stopped(ran=True)
         await book.step(plan.id, n, "done", output=came_to.output, holds=True)
         return True
 
@@ -226,7 +233,8 @@ class _Run:
             came_to = await _as_root(talk, self._plan, "\n".join(back.commands), back.deadline_s)
             undone = await self._comes_true(talk, back.holds)
             whole = whole and undone
-            await self._book.step(self._plan.id, n, "undone" if undone else "done", output=came_to.output, holds=not undone)
+            said = came_to.output or (await self._book.get(self._plan.id)).steps[n].output
+            await self._book.step(self._plan.id, n, "undone" if undone else "failed", output=said, holds=not undone)
         for n in range(len(self._plan.draft.steps)):
             if (await self._book.get(self._plan.id)).steps[n].state == "waiting":
                 await self._book.step(self._plan.id, n, "skipped", holds=False)

@@ -69,7 +69,7 @@ def no_longer_softly(unit: str) -> str:
     """Take the drop-in of `softly` away, whether it is there or not."""
     name = unit_name(unit)
     place = f"/run/systemd/system/{name}.d"
-    return f"rm -f {place}/{DROP_IN}; rmdir {place} 2>/dev/null; systemctl daemon-reload"
+    return f"rm -f {place}/{DROP_IN}; rmdir {place} 2>/dev/null || :; systemctl daemon-reload"
 
 
 def unlink(links: Sequence[tuple[str, str]]) -> tuple[str, ...]:
