@@ -1,0 +1,1 @@
+"""The chats, each against a strict emulator of its platform."""
