@@ -72,6 +72,7 @@ _EXTRA = ("PRIORITY", "_COMM", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS", "N_RES
 _TELLINGS = (
     # the kernel
     "[Oo]ut of [Mm]emory", "oom-kill:", "Killed process", "killed as a result of limit", "oom_reaper:", "invoked oom-killer",
+    "memory: usage [0-9]+kB",
     "memory.oom.group", "Manual OOM execution", "OOM victim", "Missed [0-9]+ kernel",
     # systemd, and its own OOM daemon
     "killed by the OOM killer", "systemd-oomd killed", "(Main|Control) process exited", "Failed with result",
@@ -162,8 +163,13 @@ if [ -n "$cursor" ]; then
     *) echo '= lost'; set -- --no-tail --since=@SINCE@ ;;
   esac
 else
-  journalctl -n 1 -o json --no-pager --output-fields=_TRANSPORT 2>/dev/null
-  set -- -n 0
+  last=$(journalctl -n 1 -o json --no-pager --output-fields=_TRANSPORT 2>/dev/null)
+  printf '%s\n' "$last"
+  cursor=${last#*__CURSOR}
+  cursor=${cursor#*:*\"}
+  cursor=${cursor%%\"*}
+  set -- --no-tail --cursor="$cursor"
+  [ -n "$last" ] || set -- -n 0
 fi
 if [ -n "$pcre" ]; then
   exec journalctl -f -o json --no-pager $fields "$@" --grep="$telling"
@@ -272,7 +278,7 @@ _CURSOR = re.compile(r"[a-z]=[0-9a-f]+(?:;[a-z]=[0-9a-f]+){1,9}", re.ASCII)
 def watch_script(cursor: str | None) -> str:
     """A script that prints entries as they come, from `cursor` on (inclusive: drop the entry that has it) or from now.
 
-    Without a cursor its first entry has no message, only the cursor to start from. When the cursor is not in the journal
+    Without a cursor its first entry has no message, only the cursor that it goes on from. When the cursor is not in the journal
     any more it prints `= lost` and starts a minute before the cursor's own time: entries may come twice. Lines that are
     no entry give None from `parse_entry`.
     """

@@ -158,7 +158,7 @@ def _when(timer: Mapping[str, str]) -> str:
 _SYSTEMCTL = re.compile(
     r"\bsystemctl(?:[ \t]+-{1,2}[\w=-]+)*[ \t]+(?:try-|force-)?(?:reload-or-)?(?:try-)?restart((?:[ \t]+[^\s;&|<>()]+)+)"
 )
-_SERVICE = re.compile(r"\b(?:service[ \t]+|/etc/init\.d/|invoke-rc\.d[ \t]+)([^\s;&|<>()]+)[ \t]+(?:try-|force-)?restart\b")
+_SERVICE = re.compile(r"(?:\bservice[ \t]+|/etc/init\.d/|\binvoke-rc\.d[ \t]+)([^\s;&|<>()]+)[ \t]+(?:try-|force-)?restart\b")
 _MEMORY = re.compile(r"\bfree\b|meminfo|%mem\b|\bpmem\b|memory|MemAvailable|MemFree", re.IGNORECASE)
 _ASSIGNED = re.compile(r"(?:^|[\s;])(?:export\s+|local\s+|readonly\s+)?([A-Za-z_]\w*)=[\"']?([\w@.:\\-]+)", re.ASCII)
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)\}?", re.ASCII)
