@@ -130,7 +130,7 @@ def _card(host: str, rows: tuple[ServiceRow, ...]) -> Iterator[Block]:
         return
     yield Title(N("{host}: {n} service", "{host}: {n} services", len(rows), host=Mono(host)))
     yield Table(tuple(map(_line, rows)), (T("PSS"), T("max"), T("W"), T("AE"), T("unit")))
-    yield Line(T("W workers, A active, E enabled, max is MemoryMax; no unit: started by hand"))
+    yield Line(T("W workers, A active, E enabled, max is MemoryMax, * started by hand, no unit"))
     stopped = [row for row in rows if row.state == "failed"]
     yield from (Line(T("{unit} has failed", unit=Mono(row.unit or row.service))) for row in stopped)
 
@@ -138,13 +138,14 @@ def _card(host: str, rows: tuple[ServiceRow, ...]) -> Iterator[Block]:
 def _line(row: ServiceRow) -> tuple[Value, ...]:
     limit: Value = "-" if row.memory_max_bytes is None else Size(row.memory_max_bytes)
     marks = f"{'A' if row.active else '-'}{'E' if row.enabled else '-'}"
-    return (Size(row.pss_bytes), limit, row.workers or "-", marks, _name(row))
+    held: Value = Size(row.pss_bytes) if row.pids else "-"
+    return (held, limit, row.workers or "-", marks, _name(row))
 
 
 def _name(row: ServiceRow) -> Text | Mono:
     if row.unit is not None:
         return Mono(short_unit(row.unit))
-    return T("{service}, no unit", service=Mono(row.service))
+    return T("{service} *", service=Mono(row.service))
 
 
 COMMAND = Command(

@@ -1,18 +1,14 @@
-"""What a reply looks like in words: every text in it, and how wide its tables are."""
+"""What a reply looks like in words: every text in it, in lines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wcwidth import wcswidth
-
+from bot.chat.layout import table_lines
 from bot.i18n import render
 from handlers.reply import Code, Fold, Line, Reply, Table, Title
 from remote.text import Text
 from tests.handlers.ports import NOW
-
-WIDTH = 34
-NAME = 8  # what must be left of a name
 
 
 def texts(reply: Reply) -> Iterator[Text]:
@@ -69,24 +65,3 @@ def lines(reply: Reply, language: str) -> Iterator[str]:
                 pass
     for row in reply.buttons:
         yield " ".join(f"[{render(button.label, language, NOW)}]({button.command})" for button in row)
-
-
-def cells(table: Table, language: str) -> list[list[str]]:
-    """The head and the rows, worded as in a table."""
-    rows = [table.head, *table.rows] if table.head else list(table.rows)
-    return [[render(cell, language, NOW, short=True) for cell in row] for row in rows]
-
-
-def table_lines(table: Table, language: str) -> Iterator[str]:
-    """Columns side by side, the last one as it is."""
-    shown = cells(table, language)
-    widths = [max(wcswidth(row[at]) for row in shown) for at in range(len(shown[0]) - 1)]
-    for row in shown:
-        yield " ".join([*(" " * (width - wcswidth(cell)) + cell for cell, width in zip(row, widths, strict=False)), row[-1]])
-
-
-def room_for_name(table: Table, language: str) -> int:
-    """How many columns the last one has: the numbers before it are never cut."""
-    shown = cells(table, language)
-    numbers = sum(max(wcswidth(row[at]) for row in shown) + 1 for at in range(len(shown[0]) - 1))
-    return WIDTH - numbers

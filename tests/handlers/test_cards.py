@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wcwidth import wcswidth
 
+from bot.chat.layout import GAP, WIDTH, table_lines
 from bot.i18n import LANGUAGES, plain, render
 from handlers import discover
 from handlers.cards.choose import choose_host
@@ -27,7 +28,7 @@ from remote.findings.death import Cause
 from remote.policy import GIB, MIB
 from remote.text import Mono, Size, Span, T, Text
 from tests.handlers.ports import NOW, Desk, TestClock, TestCommands, TestHosts, TestPlans, make_request
-from tests.handlers.shown import cells, flat, room_for_name, texts, words
+from tests.handlers.shown import flat, texts, words
 from tests.handlers.test_plan_card import STATES
 from tests.handlers.worlds import CALM, MEMORY, PROCESSES, SECRET, UNITS, kill, world
 
@@ -179,6 +180,12 @@ async def all_cards() -> list[Reply]:
     return replies
 
 
+def room(table: Table, language: str) -> int:
+    """The columns that are left for the last one."""
+    rows = [[render(cell, language, NOW, short=True) for cell in row] for row in (table.head, *table.rows) if row]
+    return WIDTH - sum(max(wcswidth(row[at]) for row in rows) + len(GAP) for at in range(len(rows[0]) - 1))
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_every_table_fits_a_phone(language: str) -> None:
     found = 0
@@ -186,10 +193,12 @@ async def test_every_table_fits_a_phone(language: str) -> None:
         for block in flat(reply):
             if isinstance(block, Table) and block.rows:
                 found += 1
-                shown = cells(block, language)
-                assert {len(row) for row in shown} == {len(block.rows[0])}
-                assert room_for_name(block, language) >= 12, shown
-                assert wcswidth(shown[0][-1]) <= room_for_name(block, language)
+                lines = table_lines(block, language, NOW)
+                assert max(wcswidth(line) for line in lines) <= WIDTH, lines
+                # Numbers are never cut; a name keeps enough to be known.
+                numbers = [render(cell, language, NOW, short=True) for row in block.rows for cell in row[:-1]]
+                assert not [number for number in numbers if number not in "\n".join(lines)]
+                assert room(block, language) >= 12, lines
     assert found >= 5
 
 

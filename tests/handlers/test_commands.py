@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import handlers
 from bot.i18n import plain
 from handlers import discover
 from handlers.command import Refused, Usage
@@ -16,13 +19,14 @@ from handlers.reply import Reply, plain_json
 from remote.errors import HostError
 from remote.facts.base import Unreadable
 from remote.facts.journal import Journal
-from remote.facts.schedules import Schedules
+from remote.facts.processes import Processes
+from remote.facts.schedules import Schedule, Schedules
 from remote.facts.units import Units
-from remote.policy import MIB
+from remote.policy import MIB, Policy
 from remote.text import T
 from tests.handlers.ports import NOW, Desk, TestClock, TestCommands, TestHosts, TestPlans, make_request
 from tests.handlers.shown import texts, words
-from tests.handlers.worlds import CALM, LOG, MEMORY, PROCESSES, QUIET, SECRET, entry, unit, world
+from tests.handlers.worlds import CALM, LOG, MEMORY, PROCESSES, QUIET, SECRET, WORKER, entry, process, unit, world
 
 KILLED = Journal(
     (
@@ -295,7 +299,7 @@ async def test_services_shows_a_failed_unit_and_a_stray() -> None:
     stray = replace(PROCESSES, all=tuple(one for one in PROCESSES.all if one.pid in {100, 101}))
     shown = await ask("/services prod", desk(prod=world(units=Units((failed,)), processes=stray)))
     assert "celery.service has failed" in words(shown)
-    assert "gunicorn, no unit" in words(shown)
+    assert "gunicorn *" in words(shown)
 
 
 async def test_hosts_lists_all_and_says_which_do_not_answer() -> None:
@@ -450,3 +454,71 @@ async def test_which_host_is_asked() -> None:
 
 async def test_memory_is_what_it_was_read_as() -> None:
     assert data(await ask("/mem prod"))["total_bytes"] == MEMORY.total_bytes
+
+
+def twins(*names: str) -> dict[str, Any]:
+    """Workers that nothing tells apart."""
+    units = tuple(unit(name, WORKER, pid=500 + at) for at, name in enumerate(names))
+    processes = tuple(process(500 + at, name, WORKER, 100) for at, name in enumerate(names))
+    return world(units=Units(units), processes=Processes(processes, PROCESSES.boot_id), schedules=Schedules(()))
+
+
+async def test_a_true_tie_is_asked_with_a_button_for_each() -> None:
+    at = desk(prod=twins("worker-a.service", "worker-b.service"))
+    reply = await ask("/fix prod", at)
+    assert "prod: which one should stay?" in words(reply)
+    assert [button.command for row in reply.buttons for button in row] == [
+        "/fix prod keep worker-a.service", "/fix prod keep worker-b.service",
+    ]  # fmt: skip
+    assert data(reply) == {"plan": None}
+    assert not at.plans.kept
+    got = data(await ask("/fix prod keep worker-b.service", at))["plan"]
+    assert [one["target"] for one in got["steps"]] == ["worker-a.service"]
+
+
+async def test_a_plan_that_would_not_be_safe_is_refused_with_the_reason() -> None:
+    units = tuple(
+        replace(one, unit_file_state="generated") if one.id == "celery_worker.service" else one for one in world()["units"].all
+    )
+    at = desk(prod=world(units=Units(units)))
+    at.hosts.policies = {"prod": Policy(keep=("celery.service",))}
+    with pytest.raises(Refused) as refused:
+        await ask("/fix prod", at)
+    assert refused.value.kind == "no-safe-plan"
+    assert "celery_worker.service is generated" in plain(refused.value.text)
+
+
+async def test_a_look_alike_is_shown_and_never_an_extra() -> None:
+    fake = replace(process(700, None, WORKER, 50), exe="/usr/bin/perl", cgroup="/user.slice/x.scope")
+    reply = await ask("/duplicates prod", desk(prod=world(processes=replace(PROCESSES, all=(*PROCESSES.all, fake)))))
+    assert "pid 700 looks like" in words(reply)
+    assert 700 not in [pid for group in data(reply)["groups"] for extra in group["extra"] for pid in extra["pids"]]
+
+
+async def test_a_group_that_cannot_be_fixed_says_why() -> None:
+    reply = await ask("/duplicates prod", desk(prod=twins("worker-a.service", "worker-b.service")))
+    assert "Nothing tells which of" in words(reply)
+
+
+async def test_more_findings_than_a_phone_shows_are_folded() -> None:
+    lines = tuple(Schedule("teaching_panel.service", f"/etc/cron.d/x:{n}", "* * * * *", tests_memory=False) for n in range(9))
+    shown = words(await ask("/mem prod", desk(prod=world(schedules=Schedules(lines)))))
+    assert "more findings" in shown
+    assert all(f"/etc/cron.d/x:{n}" in shown for n in range(9))
+
+
+async def test_a_calm_host_has_nothing_to_do() -> None:
+    at = desk(prod=world(memory=CALM, units=Units(()), schedules=Schedules(()), processes=Processes((), PROCESSES.boot_id)))
+    assert "Nothing to do." in words(await ask("/mem prod", at))
+
+
+def test_two_commands_of_one_name_are_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text("from handlers.help import COMMAND\n")
+    monkeypatch.setattr(handlers, "__path__", [str(tmp_path)])
+    for name in ("one", "two"):
+        monkeypatch.delitem(sys.modules, f"handlers.{name}", raising=False)
+    with pytest.raises(TypeError, match="two commands are called /help"):
+        discover()
+    for name in ("one", "two"):
+        sys.modules.pop(f"handlers.{name}", None)
