@@ -88,8 +88,9 @@ class _Seen:
 
 def survey(processes: Processes, units: Units) -> Survey:
     """Sort all that does a service's work; only of kinds where two that do the same are a waste."""
+    units = _distinct(units)
     seen = _look(processes, units)
-    doers = [doer for unit in _distinct(units) for doer in _unit_doers(unit, seen)]
+    doers = [doer for unit in units.all if _counts(unit) for doer in _unit_doers(unit, seen)]
     groups = [list(group) for group in _same(doers)]
     strays, look_alikes = _outside(groups, seen)
     for group in groups:
@@ -108,14 +109,21 @@ def _look(processes: Processes, units: Units) -> _Seen:
     return seen
 
 
-def _distinct(units: Units) -> Iterator[Unit]:
-    """Each unit once, whatever its aliases; those that run, or that systemd will start."""
+def _distinct(units: Units) -> Units:
+    """Each unit once, whatever its aliases."""
     told: set[str] = set()
+    found: list[Unit] = []
     for unit in units.all:
         names = {unit.id, *unit.names}
-        if not names & told and unit.load_state == "loaded" and (unit.active or unit.enabled):
-            yield unit
+        if not names & told:
+            found.append(unit)
         told |= names
+    return Units(tuple(found))
+
+
+def _counts(unit: Unit) -> bool:
+    """Whether it runs, or systemd will start it."""
+    return unit.load_state == "loaded" and (unit.active or unit.enabled)
 
 
 def _twin(role: Role) -> bool:

@@ -28,7 +28,8 @@ _COMMANDS = frozenset(
 _WORKER_TITLE = re.compile(
     r"\[celeryd: (?P<node>[^\s\]]*?):(?P<process>[\w-]+)\](?: -\w+-)?(?: \((?P<args>.*)\))?", re.DOTALL
 )
-_BEAT_TITLE = re.compile(r"\[(?:celery beat|celerybeat)(?::(?P<process>[\w-]+))?\](?: \((?P<args>.*)\))?", re.DOTALL)
+# `[celery beat] ARGUMENTS`, and `[celery beat]` alone for the one that a worker forks (-B).
+_BEAT_TITLE = re.compile(r"\[(?:celery beat|celerybeat)(?::[\w-]+)?\](?: (?P<args>.*))?", re.DOTALL)
 # What an application's own celery object is called by habit: `proj`, `proj.celery` and `proj.celery:app` are one.
 _OBJECTS = (":app", ":celery", ".celery", ".app")
 
@@ -89,8 +90,7 @@ def _titled(argv: Sequence[str]) -> Line | None:
         return Line("worker", line.options, worker["node"], worker["process"] == "MainProcess")
     beat = _BEAT_TITLE.fullmatch(title)
     if beat:
-        line = _line(_split(beat["args"] or "")) or Line("beat", options((), FLAGS))
-        # A worker's own beat (-B) is its child and says nothing of its arguments.
+        line = _line(_split((beat["args"] or "").strip("()"))) or Line("beat", options((), FLAGS))
         return Line("beat", line.options, master=beat["args"] is not None)
     return None
 

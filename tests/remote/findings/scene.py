@@ -88,7 +88,7 @@ class Scene:
 
     def runs(self, name: str, line: str, pid: int, children: int = 1, **given: Any) -> Scene:  # noqa: ANN401 - any field
         """A running unit: `line` under Python with so many children. `exe`, `uid`, `cwd`, `user` go to its processes."""
-        own = {key: given.pop(key) for key in ("exe", "uid", "cwd", "pss_bytes", "rss_bytes") if key in given}
+        own: dict[str, Any] = {key: given.pop(key) for key in ("exe", "uid", "cwd", "pss_bytes", "rss_bytes") if key in given}
         if "user" in given:
             own["user"] = given["user"]
         self._units.append(unit(name, line, pid, **given))

@@ -1,0 +1,389 @@
+"""Which units and strays do the same work, which one stays, and when nothing may be done about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from remote.facts.processes import Processes
+from remote.facts.units import Units
+from remote.findings.duplicates import Duplicates, LookAlike, find
+from remote.policy import Policy
+from tests.remote.findings.scene import BEAT, BOOT, BOTH, MIB, SESSION, WORKER, Scene, process, runbook
+
+POLICY = Policy()
+
+
+def groups(scene: Scene, policy: Policy = POLICY) -> tuple[Duplicates, ...]:
+    return find(scene.processes, scene.units, policy)[0]
+
+
+def look_alikes(scene: Scene) -> tuple[LookAlike, ...]:
+    return find(scene.processes, scene.units, POLICY)[1]
+
+
+def keep(group: Duplicates) -> str:
+    return group.keep.unit.id if group.keep.unit else str(group.keep.processes[0].pid)
+
+
+def extra(group: Duplicates) -> list[str]:
+    return sorted(member.unit.id if member.unit else str(member.processes[0].pid) for member in group.extra)
+
+
+def twins(**second: Any) -> Scene:  # noqa: ANN401 - any field of a unit
+    """celery.service and a twin of it, b.service, that differs as said."""
+    return Scene().runs("celery.service", WORKER, 200).runs("b.service", WORKER, 300, **second)
+
+
+def test_the_runbook_comes_out() -> None:
+    worker, beat = groups(runbook())
+
+    assert (worker.service, worker.app, keep(worker)) == ("celery-worker", "app", "celery.service")
+    assert extra(worker) == ["700", "celery-combined.service", "celery_worker.service"]
+    assert (beat.service, keep(beat)) == ("celery-beat", "celery-beat.service")
+    assert extra(beat) == ["celery-combined.service", "celery_beat.service"]
+    assert worker.shared == beat.shared == ("celery-combined.service",)
+    assert not worker.tie
+    assert not beat.tie
+    assert worker.refused is beat.refused is None
+    assert look_alikes(runbook()) == ()
+
+
+def test_what_stands_in_two_groups_frees_its_bytes_once() -> None:
+    worker, beat = groups(runbook())
+
+    assert worker.frees_bytes == (200 + 300 + 200) * MIB
+    assert beat.frees_bytes == 100 * MIB
+
+
+def test_a_stray_is_shown_with_its_children_its_master_first() -> None:
+    (stray,) = (member for member in groups(runbook())[0].extra if member.unit is None)
+
+    assert [one.pid for one in stray.processes] == [700, 701]
+    assert stray.pss_bytes == 200 * MIB
+
+
+def test_one_of_each_is_no_duplicate() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200).runs("celery-beat.service", BEAT, 300)
+    scene.runs("site.service", "/usr/bin/gunicorn app.wsgi", 400, children=4)
+
+    assert find(scene.processes, scene.units, POLICY) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/usr/bin/celery -A other worker -c 1",
+        "/usr/bin/celery -A app worker -Q emails",
+        "/usr/bin/celery -A app worker -b redis://elsewhere/1",
+    ],
+)
+def test_other_work_is_no_duplicate(line: str) -> None:
+    scene = Scene().runs("celery.service", f"{WORKER} -b redis://here/0", 200).runs("celery_worker.service", line, 300)
+
+    assert find(scene.processes, scene.units, POLICY) == ((), ())
+
+
+@pytest.mark.parametrize("line", [f"{WORKER} -n other@%h -l debug", "/usr/bin/celery worker --app=app.celery:app -c 4"])
+def test_node_name_log_and_size_tell_no_two_apart(line: str) -> None:
+    (group,) = groups(Scene().runs("celery.service", WORKER, 200).runs("celery_worker.service", line, 300))
+
+    assert extra(group) == ["celery_worker.service"]
+
+
+def test_other_users_directories_and_settings_are_other_services() -> None:
+    assert groups(twins(uid=1000, user="deploy")) == ()
+    assert groups(twins(cwd="/srv/staging", working_directory="/srv/staging")) == ()
+    other = Scene().runs("celery.service", WORKER, 200, environment="DJANGO_SETTINGS_MODULE=a")
+    other.runs("b.service", WORKER, 300, environment="DJANGO_SETTINGS_MODULE=b")
+    assert groups(other) == ()
+
+
+def test_settings_that_fit_two_services_belong_to_neither() -> None:
+    scene = Scene().runs("a.service", WORKER, 200, environment="DJANGO_SETTINGS_MODULE=a")
+    scene.runs("b.service", WORKER, 300, environment="DJANGO_SETTINGS_MODULE=b").runs("c.service", WORKER, 400)
+    scene.stray(500, f"python3 {WORKER}")
+    found, alike = find(scene.processes, scene.units, POLICY)
+
+    assert found == ()
+    assert [one.process.pid for one in alike] == [500]
+
+
+def test_instances_of_one_template_are_none_but_a_plain_unit_beside_one_is() -> None:
+    instances = Scene().runs("w@1.service", WORKER, 200).runs("w@2.service", WORKER, 300)
+    assert groups(instances) == ()
+
+    (group,) = groups(instances.runs("celery-long-name.service", WORKER, 400))
+    assert keep(group) == "w@1.service"
+    assert extra(group) == ["celery-long-name.service"]
+
+
+def test_an_alias_is_the_same_unit() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200, names=("celery.service", "worker.service"))
+    alias = replace(scene.units.all[0], id="worker.service")
+
+    assert find(scene.processes, Units((*scene.units.all, alias)), POLICY) == ((), ())
+
+
+def test_an_enabled_twin_that_does_not_run_is_an_extra_that_frees_nothing() -> None:
+    (group,) = groups(Scene().runs("celery_worker.service", WORKER, 200).has("celery.service", WORKER))
+
+    assert keep(group) == "celery_worker.service"
+    assert extra(group) == ["celery.service"]
+    assert group.frees_bytes == 0
+    assert group.refused is None
+
+
+@pytest.mark.parametrize("state", [{"unit_file_state": "disabled"}, {"load_state": "masked"}, {"unit_file_state": "static"}])
+def test_what_neither_runs_nor_will_is_none(state: dict[str, str]) -> None:
+    assert groups(Scene().runs("celery.service", WORKER, 200).has("b.service", WORKER, **state)) == ()
+
+
+def test_a_unit_that_crashes_again_and_again_does_not_do_the_work() -> None:
+    scene = Scene().runs("celery_worker.service", WORKER, 200)
+    scene.has("celery.service", WORKER, active_state="activating", sub_state="auto-restart")
+
+    assert keep(groups(scene)[0]) == "celery_worker.service"
+
+
+def test_databases_are_never_twins() -> None:
+    scene = Scene().stray(10, "/usr/bin/redis-server *:6379", exe="/usr/bin/redis-server")
+    scene.runs("redis.service", "x", 20)
+    replaced = [replace(p, command=process(1, "/usr/bin/redis-server *:6379").command, exe="/usr/bin/redis-server") for p in scene.processes.all]
+
+    assert find(Processes(tuple(replaced), BOOT), scene.units, POLICY) == ((), ())
+
+
+# Evidence, each stronger than all below it: what makes b.service the one to keep, and the beginning of the reason.
+EVIDENCE = (
+    (twins(), Policy(keep=("b",)), "b.service", "the settings say so"),
+    (twins(), Policy(never_touch=("b.service",)), "b.service", "never to touch it"),
+    (twins(relations={"RequiredBy": ("site.target",)}), POLICY, "b.service", "other units depend on it"),
+    (twins(relations={"TriggeredBy": ("b.socket",)}), POLICY, "b.service", "other units depend on it"),
+    (twins(relations={"WantedBy": ("multi-user.target",)}), POLICY, "b.service", "shorter name"),
+    (twins(description="Worker (old)"), POLICY, "celery.service", "old or a copy"),
+    (Scene().runs("celery.service", WORKER, 200).runs("celery-bak.service", WORKER, 300), POLICY, "celery.service", "old or a copy"),
+    (Scene().runs("celery.service", WORKER, 200).runs("celerz.service", WORKER, 300, fragment_mtime_s=5.0), POLICY, "celerz.service", "unit file is older"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("scene", "policy", "kept", "why"), EVIDENCE)
+def test_the_twin_to_keep_is_chosen_by_evidence(scene: Scene, policy: Policy, kept: str, why: str) -> None:
+    (group,) = groups(scene, policy)
+
+    assert keep(group) == kept
+    assert why in group.why.msgid
+    assert not group.tie
+
+
+def test_what_an_unrelated_unit_wants_stays_before_a_shorter_name() -> None:
+    scene = twins().runs("site.service", "/usr/bin/gunicorn app.wsgi", 400)
+    wanted = [
+        replace(u, relations={"WantedBy": ("site.service",)}) if u.id == "celery.service" else u for u in scene.units.all
+    ]
+    (group,) = find(scene.processes, Units(tuple(wanted)), POLICY)[0]
+
+    assert keep(group) == "celery.service"
+
+
+def test_a_unit_that_goes_itself_is_no_evidence_for_what_it_wants() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200)
+    scene.runs("celery_worker.service", WORKER, 300, relations={"RequiredBy": ("celery_beat.service",)})
+    scene.runs("celery-beat.service", BEAT, 400)
+    scene.runs("celery_beat.service", BEAT, 500, description="beat (old)", relations={"Requires": ("celery_worker.service",)})
+    worker, beat = groups(scene)
+
+    assert (keep(worker), keep(beat)) == ("celery.service", "celery-beat.service")
+    assert worker.refused is None
+
+
+def test_a_unit_that_stays_is_evidence_for_what_it_needs() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200)
+    scene.runs("celery_worker.service", WORKER, 300, relations={"RequiredBy": ("celery-beat.service",)})
+    scene.runs("celery-beat.service", BEAT, 400, relations={"Requires": ("celery_worker.service",)})
+    scene.runs("celery_beat.service", BEAT, 500, description="beat (old)")
+    worker, beat = groups(scene)
+
+    assert (keep(worker), keep(beat)) == ("celery_worker.service", "celery-beat.service")
+
+
+def test_no_evidence_is_a_tie() -> None:
+    (group,) = groups(Scene().runs("celery-a.service", WORKER, 200).runs("celery-b.service", WORKER, 300))
+
+    assert group.tie
+    assert keep(group) == "celery-a.service"
+
+
+def test_what_must_not_be_touched_is_no_extra() -> None:
+    policy = Policy(keep=("celery.service",), never_touch=("b",))
+    assert groups(twins(), policy) == ()
+
+    (group,) = groups(twins().runs("c.service", WORKER, 400), policy)
+    assert extra(group) == ["c.service"]
+
+
+def test_worker_and_beat_in_one_stays_where_it_is_the_only_beat() -> None:
+    (group,) = groups(Scene().runs("celery.service", WORKER, 200).runs("celery-combined.service", BOTH, 300))
+
+    assert keep(group) == "celery-combined.service"
+    assert "one of the two is nowhere else" in group.why.msgid
+    assert group.refused is None
+
+
+def test_worker_and_beat_in_one_goes_where_both_exist_apart() -> None:
+    scene = Scene().runs("celery-worker-long.service", WORKER, 200).runs("celery-beat-long.service", BEAT, 300)
+    worker, beat = groups(scene.runs("c.service", BOTH, 400))
+
+    assert (keep(worker), keep(beat)) == ("celery-worker-long.service", "celery-beat-long.service")
+    assert extra(worker) == extra(beat) == ["c.service"]
+    assert "come before one that is both" in worker.why.msgid
+    assert (worker.frees_bytes, beat.frees_bytes) == (200 * MIB, 0)
+
+
+def test_a_stopped_beat_of_its_own_does_not_replace_the_one_that_runs() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200).runs("c.service", BOTH, 300).has("celery-beat.service", BEAT)
+
+    assert [keep(group) for group in groups(scene)] == ["c.service", "c.service"]
+
+
+def test_what_the_settings_keep_is_kept_in_both_groups() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200).runs("celery-beat.service", BEAT, 300).runs("both.service", BOTH, 400)
+    worker, beat = groups(scene, Policy(keep=("both.service",)))
+
+    assert (keep(worker), keep(beat)) == ("both.service", "both.service")
+    assert (extra(worker), extra(beat)) == (["celery.service"], ["celery-beat.service"])
+
+
+def test_evidence_for_one_role_decides_for_both() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200).runs("celery-beat.service", BEAT, 300)
+    scene.runs("both.service", BOTH, 400, relations={"RequiredBy": ("site.target",)})
+    worker, beat = groups(scene)
+
+    assert (keep(worker), keep(beat)) == ("both.service", "both.service")
+    assert groups(scene, Policy(keep=("celery.service", "celery-beat.service")))[0].keep.unit is not None
+
+
+def test_settings_that_would_leave_no_beat_are_refused() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200).runs("celery-combined.service", BOTH, 300)
+    (group,) = groups(scene, Policy(keep=("celery.service",)))
+
+    assert group.refused is not None
+    assert "worker and beat" in group.refused.msgid
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200).runs("celery-beat.service", BEAT, 300).runs("both.service", BOTH, 400)
+    found = groups(scene, Policy(keep=("celery.service", "both.service")))
+
+    assert found
+    assert all(group.refused for group in found)
+
+
+def test_a_kept_one_that_does_not_run_is_refused() -> None:
+    scene = Scene().runs("celery_worker.service", WORKER, 200).has("celery.service", WORKER)
+    (group,) = groups(scene, Policy(keep=("celery.service",)))
+
+    assert keep(group) == "celery.service"
+    assert group.refused is not None
+    assert "does not run" in group.refused.msgid
+
+
+def test_a_kept_one_that_would_stop_with_an_extra_is_refused() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200, relations={"Requires": ("celery_worker.service",)})
+    scene.runs("celery_worker.service", WORKER, 300)
+    (group,) = groups(scene, Policy(keep=("celery.service",)))
+
+    assert group.refused is not None
+    assert "requires" in group.refused.msgid
+
+
+def test_strays_alone_are_asked_about() -> None:
+    scene = Scene().stray(10, f"python3 {WORKER}", children=1).stray(20, f"python3 {WORKER}").stray(30, f"python3 {BEAT}")
+    (group,) = groups(scene)
+
+    assert group.keep.unit is None
+    assert group.tie
+    assert [keep(group), *extra(group)] == ["10", "20"]
+
+
+def test_a_stray_joins_the_unit_whose_settings_it_does_not_contradict() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200, environment="DJANGO_SETTINGS_MODULE=a")
+    (group,) = groups(scene.stray(300, f"python3 {WORKER}"))
+
+    assert extra(group) == ["300"]
+    assert "started by hand" in group.why.msgid
+
+
+# What a process may differ in, and a word of the reason.
+LIARS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    (f"python3 {WORKER}", {"uid": 1000, "user": "deploy"}, "another user"),
+    (f"python3 {WORKER}", {"exe": "/opt/py/bin/python3.12"}, "not that of"),
+    ("python3 /home/me/venv/bin/celery -A app worker", {}, "not that of"),
+    ("python3 -m celery -A app worker", {}, "not that of"),
+    (f"python3 {WORKER}", {"cwd": "/tmp"}, "works in"),
+    (f"python3 {WORKER}", {"exe": None}, "may not be read"),
+    (f"python3 {WORKER}", {"cwd": None}, "may not be read"),
+    (f"python3 {WORKER}", {"exe": "/usr/bin/sleep"}, "only claims"),
+    ("celery -A app worker", {}, "only claims"),
+    (f"python3 {WORKER}", {"cgroup": f"/system.slice/docker-{'a' * 64}.scope"}, "container"),
+    (f"python3 {WORKER}", {"cgroup": f"/docker/{'a' * 64}"}, "container"),
+    (f"python3 {WORKER}", {"cgroup": "/user.slice/user-33.slice/user@33.service/app.slice/mine.service"}, "does not have"),
+    (f"python3 {WORKER}", {"cgroup": "/system.slice/unheard-of.service"}, "does not have"),
+    (f"python3 {WORKER}", {"cgroup": "/system.slice/cron.service"}, "belongs to"),
+    (f"python3 {WORKER} -b redis://elsewhere", {}, "settings"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "differs", "why"), LIARS)
+def test_a_look_alike_is_shown_and_never_an_extra(line: str, differs: dict[str, Any], why: str) -> None:
+    scene = Scene().runs("celery.service", f"{WORKER}", 200, environment="CELERY_BROKER_URL=redis://here")
+    scene.runs("cron.service", "/usr/sbin/cron -f", 20, children=0, user="root", uid=0)
+    scene.stray(300, line, children=1, **differs)
+    found, alike = find(scene.processes, scene.units, POLICY)
+
+    assert found == ()
+    assert [(one.process.pid, one.service) for one in alike] == [(300, "celery-worker")]
+    assert why in alike[0].why.msgid
+
+
+@pytest.mark.parametrize(
+    "line",
+    [("bash", "-c", WORKER), ("vim", "celery", "worker"), ("grep", "celery -A app worker"), ("sudo", *WORKER.split())],
+)
+def test_words_in_other_programs_arguments_are_nothing(line: tuple[str, ...]) -> None:
+    scene = Scene().runs("celery.service", WORKER, 200).stray(300, line, exe="/usr/bin/" + line[0])
+
+    assert find(scene.processes, scene.units, POLICY) == ((), ())
+
+
+def test_a_process_in_a_session_of_a_users_manager_is_a_stray() -> None:
+    scope = "/user.slice/user-33.slice/user@33.service/tmux-spawn-1.scope"
+    (group,) = groups(Scene().runs("celery.service", WORKER, 200).stray(300, f"python3 {WORKER}", cgroup=scope))
+
+    assert extra(group) == ["300"]
+
+
+def test_a_unit_that_cannot_be_compared_makes_look_alikes() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200, exe=None).stray(300, f"python3 {WORKER}", cgroup=SESSION)
+
+    assert groups(scene) == ()
+    assert "cannot be compared" in look_alikes(scene)[0].why.msgid
+
+
+def test_a_units_bytes_are_its_cgroups_where_pss_is_unknown() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200).runs("celery_worker.service", WORKER, 300, pss_bytes=None, used_bytes=90 * MIB)
+    assert groups(scene)[0].frees_bytes == 90 * MIB
+
+    scene = Scene().runs("celery.service", WORKER, 200).runs("celery_worker.service", WORKER, 300, pss_bytes=None)
+    assert groups(scene)[0].frees_bytes == 240 * MIB
+
+
+def test_a_new_order_of_facts_changes_no_judgement() -> None:
+    scene = runbook()
+    backwards = find(
+        Processes(tuple(reversed(scene.processes.all)), BOOT), Units(tuple(reversed(scene.units.all))), POLICY
+    )[0]
+
+    assert [(keep(g), extra(g)) for g in backwards] == [(keep(g), extra(g)) for g in groups(scene)]
