@@ -268,9 +268,9 @@ def _by_look(record: StepRecord) -> str:
     """What a look at the host said after an interruption, else what was written down."""
     match record.holds:
         case True:
-            return "✓"
+            return MARKS["done"]
         case False:
-            return "✗" if record.state in {"failed", "done"} else "·"
+            return MARKS["waiting"] if record.state in {"waiting", "skipped"} else MARKS["failed"]
         case None:
             return MARKS[record.state]
 

@@ -132,7 +132,8 @@ def test_an_interrupted_plan_says_which_steps_hold_and_offers_undo() -> None:
     shown = words(card)
     assert "I looked at the host" in shown
     assert "✓ 1. " in shown
-    assert "· 2. " in shown
+    assert "✗ 2. " in shown
+    assert "· 3. " in shown
     assert f"/undo {PLAN.id}" in commands(card)
 
 
