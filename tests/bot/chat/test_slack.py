@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,9 +21,11 @@ from bot.i18n import render
 from handlers import discover
 from handlers.reply import Button, Code, Fold, Line, Meter, Reply, Table, Title
 from remote.text import Mono, Percent, Size, T
+from tests.bot.chat.contract import NETWORK, SHOWING, Check, Face, Recorder, named
 from tests.emulators.faults import Kind
+from tests.emulators.slack import BOT_USER, Message
 from tests.emulators.slack import Slack as Emulator
-from tests.emulators.slack_blocks import chars_in, problems_of
+from tests.emulators.slack_blocks import blocks_seen, chars_in, problems_of
 
 V = TypeVar("V")
 
@@ -93,6 +96,82 @@ def card(title: str = "prod: 93% used", *more: Line | Table | Meter | Code | Fol
 APPROVE = Button(T("Approve"), "/approve 4K7Q", "good")
 DECLINE = Button(T("Decline"), "/decline 4K7Q", "danger", confirm=T("Really decline {plan}?", plan=Mono("4K7Q")))
 TOKENS = {APPROVE.command: "token-a", DECLINE.command: "token-d"}
+
+
+# What every chat does
+
+
+@dataclass
+class Harness:
+    """Slack for the contract: channel C0OPS, and Alice who writes there."""
+
+    chat: Slack
+    inbox: Recorder
+    emulator: Emulator
+    place: Address = OPS
+    has_room: bool = False
+
+    def message(self, message_id: str) -> Message:
+        found = self.emulator.channels["C0OPS"].find(message_id)
+        assert found is not None
+        return found
+
+    def face(self, message_id: str) -> Face:
+        message = self.message(message_id)
+        words = blocks_seen([block for block in message.blocks if block["type"] != "actions"])
+        return Face(SIGN.sub("", words), tuple(button.label for button in message.buttons))
+
+    async def type(self, text: str) -> None:
+        command, _, words = text.partition(" ")
+        before = len(self.inbox.typed_events)
+        await self.emulator.slash(command, words)
+        await eventually(lambda: len(self.inbox.typed_events) > before)
+
+    async def press(self, message_id: str, label: str) -> None:
+        before = len(self.inbox.pressed_events)
+        await self.emulator.press(self.message(message_id), label)
+        await eventually(lambda: len(self.inbox.pressed_events) > before)
+
+    def take_away(self, message_id: str) -> None:
+        self.emulator.world.delete(self.message(message_id))
+
+    def put_out(self) -> None:
+        self.emulator.channels["C0OPS"].members.discard(BOT_USER)
+
+    def make_busy(self, after_s: int) -> None:
+        self.emulator.faults.on("chat.postMessage", Kind.RATE_LIMITED, seconds=after_s)
+
+    def lose_next(self, *, taken: bool) -> None:
+        self.emulator.faults.on("chat.postMessage", Kind.CUT_AFTER if taken else Kind.CUT_BEFORE)
+
+    def shown_count(self) -> int:
+        return len(self.emulator.channels["C0OPS"].from_bot)
+
+
+SIGN = re.compile(r"^:[a-z_]+: ", re.MULTILINE)
+
+
+async def eventually(look: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not look():  # noqa: ASYNC110 - the recorder has no event of its own
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def harness() -> AsyncIterator[Harness]:
+    async with Emulator() as emulator:
+        chat, inbox = make(emulator), Recorder()
+        await chat.start(inbox)
+        await emulator.sockets.connected()
+        yield Harness(chat, inbox, emulator)
+        await chat.stop()
+        assert emulator.pings == []
+        assert all(message.links == [] for message in emulator.bot_messages)
+
+
+@pytest.mark.parametrize("check", [*SHOWING, *NETWORK], ids=named)
+async def test_contract(check: Check, harness: Harness) -> None:
+    await check(harness)
 
 
 # What people do
