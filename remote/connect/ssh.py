@@ -344,10 +344,11 @@ class _Login:
         except OSError as error:
             words = Mono(error.strerror or type(error).__name__)
             raise _bad_key(target, path, words) from error
-        except asyncssh.KeyEncryptionError as error:
-            raise _bad_key(target, path, T("it has a passphrase; use the agent")) from error
-        except (asyncssh.KeyImportError, ValueError) as error:
-            raise _bad_key(target, path, T("it is not a private key")) from error
+        except ValueError as error:
+            # asyncssh says both with the same kinds of error; only its words tell them apart.
+            locked = any(word in str(error).lower() for word in ("passphrase", "encrypt"))
+            reason = T("it has a passphrase, use the agent") if locked else T("it is not a private key")
+            raise _bad_key(target, path, reason) from error
 
     def options(self) -> dict[str, Any]:
         """What every connection is opened with: nothing from ~/.ssh/config, no forwarding, public keys only."""
@@ -396,7 +397,7 @@ def _default_keys() -> Sequence[asyncssh.SSHKeyPair]:
         path = Path("~/.ssh", name).expanduser()
         try:
             pairs += asyncssh.load_keypairs(str(path))
-        except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
+        except (OSError, ValueError):
             continue
     return pairs
 

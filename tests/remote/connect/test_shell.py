@@ -51,7 +51,7 @@ async def test_answers_are_kept_to_the_byte(host: Host) -> None:
 
     answers = await host.ask(*facts)
 
-    assert [answers[each] for each in facts] == list(scripts.values())
+    assert [of(answers, each) for each in facts] == [f"answered: {output!r}" for output in scripts.values()]
 
 
 async def test_the_environment_is_ours_and_stdin_is_empty(host: Host) -> None:
@@ -206,7 +206,7 @@ async def test_thirty_stuck_questions_leave_no_process_and_no_channel(shell: Log
 async def test_a_script_goes_over_the_wire_once_a_shell(host: Host) -> None:
     long = fact("echo ok #" + "x" * 20_000)
 
-    assert [(await host.ask(long))[long] for _ in range(3)] == ["ok\n"] * 3
+    assert [of(await host.ask(long), long) for _ in range(3)] == ["answered: 'ok\\n'"] * 3
 
 
 async def test_an_idle_shell_keeps_no_zombie(host: Host) -> None:

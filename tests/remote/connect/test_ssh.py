@@ -153,7 +153,7 @@ async def test_a_refused_login_says_whose(server: LoginServer, opened: Opener) -
 
 async def test_a_key_that_cannot_be_used_is_said(server: LoginServer, opened: Opener, tmp_path: Path) -> None:
     locked, nonsense = tmp_path / "locked", tmp_path / "nonsense"
-    OTHER_KEY.write_private_key(str(locked), passphrase="secret")
+    OTHER_KEY.write_private_key(str(locked), "pkcs8-pem", passphrase="secret")
     nonsense.write_text("nonsense")
 
     errors = [await error_of(opened(server.target(key=str(path)))) for path in (locked, nonsense, tmp_path / "none")]
@@ -354,7 +354,9 @@ async def test_a_cut_link_ends_what_ran_on_the_host(server: LoginServer, proxy: 
     assert await eventually(lambda: not running(n) and not running(m))
 
 
-async def test_the_background_keeps_to_the_backoff_and_a_person_does_not(server: LoginServer, proxy: Proxy, opened: Opener) -> None:
+async def test_the_background_keeps_to_the_backoff_and_a_person_does_not(
+    server: LoginServer, proxy: Proxy, opened: Opener
+) -> None:
     port = free_port()
     host = opened(server.target(port=port))
     sample = fact("echo sample")
@@ -397,7 +399,7 @@ async def test_a_host_that_its_jump_host_cannot_reach_is_unreachable(server: Log
 
 RC = {
     "prints": "echo welcome; printf 'no newline'; eval \"$0\"",
-    "prints much": "head -c 3000000 /dev/zero; eval \"$0\"",
+    "prints much": 'head -c 3000000 /dev/zero; eval "$0"',
     "prints something like a shell": "printf '$ # sh-5.1$ '; eval \"$0\"",
     "reads a line of our stdin": 'read -r line; eval "$0"',
     "reads and echoes": 'read -r line; echo "$line"; eval "$0"',
@@ -423,7 +425,7 @@ NO_SHELL = {
     "nothing": "exit 1",
     "nologin": "echo 'This account is currently not available.'; exit 1",
     "swallows": "exec cat >/dev/null",
-    "sleeps": "exec sleep 600",
+    "sleeps": "exec sleep 4",
     "prints for ever": "exec yes",
 }
 
