@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shlex
+import signal
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
@@ -34,14 +35,20 @@ class LoginServer:
     """How many sessions were ever opened."""
     children: set[int] = field(default_factory=set)
 
+    _handlers: set[asyncio.Task[None]] = field(default_factory=set)
+
     @property
     def open_sessions(self) -> int:
         """How many are open now."""
         return len(self.children)
 
     async def handle(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
-        """One session: the login shell with the session's three streams."""
+        """One session: the login shell with the session's stdin and stdout."""
         self.sessions += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
         command = process.command or ""
         # As sshd does: the account's shell is given the command; /bin/sh is replaced by the shell under test.
         if command.endswith("/bin/sh"):
@@ -78,6 +85,16 @@ class LoginServer:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
             self.children.discard(child.pid)
+
+    async def settle(self) -> None:
+        """Wait until all sessions are over; those that are not soon are ended."""
+        if self._handlers:
+            await asyncio.wait(self._handlers, timeout=2)
+        for pid in self.children:
+            os.kill(pid, signal.SIGKILL)
+        for task in tuple(self._handlers):
+            task.cancel()
+        await asyncio.gather(*self._handlers, return_exceptions=True)
 
     def target(self, **changes: object) -> Target:
         """How to reach it."""
@@ -117,7 +134,7 @@ class _Accounts(asyncssh.SSHServer):
     def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - asyncssh's signature
         return True
 
-    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+    def connection_requested(self, *_: object) -> bool:
         return True  # a jump host
 
     def public_key_auth_supported(self) -> bool:
@@ -150,4 +167,5 @@ async def ssh_server(
         yield host
     finally:
         acceptor.close()
+        await host.settle()
         await acceptor.wait_closed()

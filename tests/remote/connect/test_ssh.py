@@ -19,9 +19,9 @@ import pytest
 from remote.connect import Host
 from remote.errors import HostError
 from remote.text import Listing, Mono, Text
-from tests.emulators.proxy import Proxy, proxied
+from tests.emulators.proxy import Proxy
 from tests.remote.connect.conftest import Opener, eventually, fact, running, said, unlikely_seconds
-from tests.remote.connect.server import HOST_KEY, LoginServer, line_of, ssh_server
+from tests.remote.connect.server import CLIENT_KEY, HOST_KEY, LoginServer, line_of, ssh_server
 
 OTHER_KEY = asyncssh.generate_private_key("ssh-ed25519")
 RSA_KEY = asyncssh.generate_private_key("ssh-rsa", key_size=2048)
@@ -165,8 +165,9 @@ async def test_a_key_that_cannot_be_used_is_said(server: LoginServer, opened: Op
 async def test_without_a_key_the_agent_and_the_default_keys_are_tried(
     server: LoginServer, opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".ssh").mkdir()
-    Path(server.key_path).rename(tmp_path / ".ssh" / "id_ed25519")
+    keys = tmp_path / ".ssh"
+    keys.mkdir()
+    (keys / "id_ed25519").write_bytes(CLIENT_KEY.export_private_key())
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
 
@@ -302,7 +303,7 @@ async def test_a_link_cut_anywhere_in_an_answer_is_an_error_never_half_a_fact(
         finally:
             proxy.cut_after_bytes = None
 
-    assert kinds <= {"cut", "unreachable"}
+    assert "cut" in kinds <= {"cut", "unreachable"}
     assert await said(host, "echo well") == "well\n"
 
 
