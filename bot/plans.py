@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from handlers.command import Refused
 from handlers.ports.plans import FINAL, Measure, Plan, State, StepRecord, StepState
 from remote.remedies.base import Draft, dump_draft, load_draft
 from remote.remedies.plan import undo
-from remote.text import Mono, N, T, Text, When
+from remote.text import Mono, N, T, Text, Value, When
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -226,12 +226,13 @@ class PlanBook:
         if me == plan.proposed_by and self._rules.reviewers == 1 and not self._rules.self_approve:
             return Refused("self", T("Somebody else must approve what you asked for."))
         voted = {row.person for row in await tx.execute(select(approvals.c.person).where(approvals.c.plan == plan.id))}
-        if me not in voted:
+        first = me not in voted
+        if first:
             await tx.execute(insert(approvals).values(plan=plan.id, person=me, at=self._clock.now()))
             voted.add(me)
         if len(voted) < self._rules.reviewers:
-            await self._audit(tx, me, "first approval", plan.draft.host, plan.id, {})
-            await self._show(tx, plan.id)
+            if first:
+                await self._audit(tx, me, "first approval", plan.draft.host, plan.id, {})
             missing = self._rules.reviewers - len(voted)
             return Refused("more", N("One more person must approve it.", "{n} more people must approve it.", missing))
         detail = {"digest": plan.digest, "self_approved": me == plan.proposed_by, "people": sorted(voted)}
@@ -287,24 +288,24 @@ def _nobody(plan_id: str) -> None:
 
 def decided(plan: Plan) -> Text:
     """Who decided, when, and what became of it."""
-    who, at, code = plan.decided_by, When(plan.decided_at or plan.proposed_at), Mono(plan.code)
-    match plan.state:
-        case "declined":
-            return T("{who} declined plan {plan} at {at}.", who=who, plan=code, at=at)
-        case "superseded":
-            return T("A newer plan took the place of {plan}.", plan=code)
-        case "approved" | "running":
-            return T("{who} approved plan {plan} at {at}; it is running.", who=who, plan=code, at=at)
-        case "verified":
-            return T("{who} approved plan {plan} at {at}; it was done and verified.", who=who, plan=code, at=at)
-        case "rolled-back":
-            return T("{who} approved plan {plan} at {at}; it did not help and was taken back.", who=who, plan=code, at=at)
-        case "interrupted":
-            return T("{who} approved plan {plan} at {at}; it was interrupted.", who=who, plan=code, at=at)
-        case "undone":
-            return T("{who} approved plan {plan} at {at}; it was undone later.", who=who, plan=code, at=at)
-        case _:
-            return T("{who} approved plan {plan} at {at}; it failed.", who=who, plan=code, at=at)
+    at = When(plan.decided_at or plan.proposed_at)
+    values: tuple[tuple[str, Value], ...] = (("who", plan.decided_by), ("plan", Mono(plan.code)), ("at", at))
+    sentence = _DECIDED.get(plan.state, _DECIDED["failed"])
+    return replace(sentence, values=tuple(value for value in values if f"{{{value[0]}}}" in sentence.msgid))
+
+
+_RUNS = T("{who} approved plan {plan} at {at}; it is running.")
+_DECIDED: Mapping[State, Text] = {
+    "declined": T("{who} declined plan {plan} at {at}."),
+    "superseded": T("A newer plan took the place of {plan}."),
+    "approved": _RUNS,
+    "running": _RUNS,
+    "verified": T("{who} approved plan {plan} at {at}; it was done and verified."),
+    "rolled-back": T("{who} approved plan {plan} at {at}; it did not help and was taken back."),
+    "interrupted": T("{who} approved plan {plan} at {at}; it was interrupted."),
+    "undone": T("{who} approved plan {plan} at {at}; it was undone later."),
+    "failed": T("{who} approved plan {plan} at {at}; it failed."),
+}
 
 
 def _column(value: Any) -> Any:  # noqa: ANN401 - a Measure or a plain column
