@@ -27,7 +27,8 @@ USAGE = 2
 
 def run(settings: Settings, person: str | None) -> int:
     """Run until told to stop. Gives the exit status; one line on stderr when it cannot start."""
-    logs.configure(settings.log)
+    # At a terminal the log would write into the conversation: only what must be seen does.
+    logs.configure("warning" if settings.log == "info" and sys.stdin.isatty() else settings.log)
     try:
         return asyncio.run(_run(settings, person))
     except StoreError as trouble:

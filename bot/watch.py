@@ -140,6 +140,7 @@ class Stream:
         self._rule = rule
         self._cursor: str | None = None
         self._boot_id = ""
+        self._quiet = ""
         self._saved_at = app.clock.now()
 
     async def follow(self) -> None:
@@ -151,13 +152,19 @@ class Stream:
                 self._cursor = await self._rule.cursor(self._name) or await self._first_sight()
                 await self._listen()
             except HostError as trouble:
-                log.info("the journal's stream ended", host=self._name, kind=trouble.kind)
+                self._say_ended(trouble.kind)
             except Exception:
                 log.exception("the journal's stream broke", host=self._name)
             if asyncio.get_running_loop().time() - began > PATIENCE_S:
-                pause_s = 1.0
+                pause_s, self._quiet = 1.0, ""
             await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
             pause_s = min(PATIENCE_S, pause_s * 2)
+
+    def _say_ended(self, kind: str) -> None:
+        """Once, until it has run for a while again."""
+        if self._quiet != kind:
+            self._quiet = kind
+            log.info("the journal's stream ended", host=self._name, kind=kind)
 
     async def _first_sight(self) -> str:
         """A host watched for the first time: one message for its last 24 hours, and the cursor to go on from."""
