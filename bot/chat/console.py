@@ -43,6 +43,7 @@ Look = Literal["plain", "good", "warning", "critical", "text", "fixed", "faint",
 
 WIDEST = 100  # columns of a table, where there is room
 INDENT = "    "
+MENU_LINES = 4  # kept free below the prompt for completions
 PULSE_S = 0.15
 PULSES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 CHUNK_BYTES = 1 << 16
@@ -184,7 +185,7 @@ class Console:
         rows = self._render(reply, to)
         if again:
             rows.insert(0, Row(render(AGAIN, to.language), "faint"))
-        self._print([*rows, Row("")] if self._terminal else rows)
+        self._print([*rows, Row("")])
         self._shown[message_id] = [row.text for row in rows]
         self._keep_offer(message_id, reply, tokens)
         return message_id
@@ -197,7 +198,7 @@ class Console:
         before, now = self._shown[message_id], [row.text for row in rows]
         new = [row for row in rows[1:] if row.text and row.text not in before]
         if new or now[:1] != before[:1]:
-            self._print([*rows[:1], *new, *([Row("")] if self._terminal else [])])
+            self._print([*rows[:1], *new, Row("")])
         self._shown[message_id] = now
         self._keep_offer(message_id, reply, tokens)
 
@@ -252,10 +253,11 @@ class Console:
         with patch_stdout(raw=True):
             pulse = asyncio.create_task(self._pulse(session), name="console pulse")
             try:
-                await self._prompt(session, inbox)
+                ended = await self._prompt(session, inbox)
             finally:
                 pulse.cancel()
-        await self._end()
+        if ended:
+            await self._end()
 
     def _new_session(self) -> PromptSession[str]:
         from prompt_toolkit import PromptSession
@@ -263,22 +265,23 @@ class Console:
 
         known = {f"/{name}": clean(render(one.summary, self._language)) for name, one in self._commands.items()}
         words = WordCompleter([*known, "/quit"], meta_dict=known, sentence=True)
-        return PromptSession("memwarden> ", completer=words, rprompt=self._progress)
+        return PromptSession("memwarden> ", completer=words, rprompt=self._progress, reserve_space_for_menu=MENU_LINES)
 
-    async def _prompt(self, session: PromptSession[str], inbox: Inbox) -> None:
+    async def _prompt(self, session: PromptSession[str], inbox: Inbox) -> bool:
+        """Read until the end of input; False when Ctrl-C stops the whole process."""
         while True:
             try:
                 # serve() has SIGINT; here Ctrl-C is a key.
                 line = await session.prompt_async(handle_sigint=False)
             except EOFError:
-                return
+                return True
             except KeyboardInterrupt:
                 if session.default_buffer.text:
                     continue
                 os.kill(os.getpid(), signal.SIGINT)
-                return
+                return False
             if not await self._line(inbox, line.strip()):
-                return
+                return True
 
     def _progress(self) -> str:
         """What stands at the right of the prompt while an answer is awaited."""
