@@ -161,16 +161,16 @@ async def test_a_kill_by_a_unit_s_limit_is_told_once(lab: Lab, tmp_path: Path, *
         await until(lab, "pgrep -f '[j]ournalctl -f' >/dev/null", ANSWER_S)
         if asleep:
             await bot.kill()
-        await on(lab, "systemctl start hog@1.service; true")
+        await on(lab, "systemctl start hog@300.service; true")
         await until(lab, "journalctl -k | grep -q 'Killed process'")
         victim = (await on(lab, r"journalctl -k -o cat | sed -n 's/.*Killed process \([0-9]*\).*/\1/p' | tail -n 1")).strip()
         if asleep:
             await bot.start()
             await chat.ready()
         alert = await message(chat, victim)
-        assert "hog@1.service" in alert.text
+        assert "hog@300.service" in alert.text
         assert "100 MiB" in alert.text
         await chat.say("owner", "/why prod")
         await chat.wait(lambda: len([seen for seen in chat.shown() if victim in seen.text]) == 2)
-        assert len([seen for seen in chat.shown() if "hog@1" in seen.text]) == 2, "one alert, one answer"
+        assert len([seen for seen in chat.shown() if "hog@300" in seen.text]) == 2, "one alert, one answer"
         await bot.stop()
