@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import secrets
 import signal
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +15,7 @@ from bot.clock import SystemClock
 from bot.dispatch import Desk, Dispatcher, prepare
 from bot.hosts import Fleet
 from bot.outbox import Outbox
+from bot.parts import App
 from bot.people import People
 from bot.plans import PlanBook
 from bot.runner import Runner
@@ -38,25 +38,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DRAIN_S = 20.0
-
-
-@dataclass(frozen=True)
-class App:
-    """The parts of one process, built and connected but not started."""
-
-    settings: Settings
-    clock: Clock
-    store: Store
-    people: People
-    fleet: Fleet
-    outbox: Outbox
-    book: PlanBook
-    runner: Runner
-    dispatcher: Dispatcher
-    desk: Desk
-    chats: Mapping[str, Chat]
-    commands: Mapping[str, Command]
-    status: int = 0
 
 
 class _Catalogue:

@@ -16,7 +16,7 @@ from handlers.request import Person, Request, Room
 from remote.text import Mono, T, Text
 
 if TYPE_CHECKING:
-    from bot.app import App
+    from bot.parts import App
     from bot.settings import Settings
 
 LOOK_S = 0.2

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -77,22 +76,11 @@ def _settings(context: typer.Context, *, as_json: bool = False) -> Settings:
         return load(context.obj)
     except SettingsError as trouble:
         if as_json:
+            from bot.refusal import refusal
+
             refusal(str(trouble).splitlines()[0], kind="settings")
         typer.echo(str(trouble), err=True)
         sys.exit(1)
-
-
-def refusal(text: str, *, kind: str, command: str = "") -> None:
-    """`--json` prints one object, always, refusals too."""
-    empty: dict[str, Any] = {
-        "command": command,
-        "ok": False,
-        "error": {"kind": kind, "text": text},
-        "hosts": [],
-        "data": {},
-        "buttons": [],
-    }
-    typer.echo(json.dumps(empty, ensure_ascii=False))
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from bot.store import path_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from bot.app import App
+    from bot.parts import App
     from remote.text import Text
 
 log = structlog.get_logger(__name__)

@@ -13,6 +13,7 @@ from bot.chat.base import ChatDown
 from bot.chat.console import Console, plain
 from bot.doorway import through
 from bot.i18n import render
+from bot.refusal import refusal
 from bot.store import StoreError
 from handlers import discover
 
@@ -133,8 +134,6 @@ def _print(envelope: dict[str, Any], shown: str, complaint: str, *, as_json: boo
 
 
 def _refuse(text: str, *, as_json: bool) -> int:
-    from bot.cli import refusal
-
     if as_json:
         refusal(text, kind="refused")
     sys.stderr.write(f"{text}\n")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from handlers.ports.plans import Measure, Plan
+from handlers.ports.plans import Measure, Plan, StepState
 from remote.errors import HostError
 from remote.facts.memory import MEMORY, Memory
 from remote.facts.processes import PROCESSES, Processes
@@ -30,26 +31,72 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-ALREADY_RUN, BUSY = 75, 76
-SETTLE_S = 45.0  # how long a step's effect may take to show after its commands are done
-PAUSE_S = 1.0
 QUICK_S = 30.0
 PATIENCE_S = 60.0  # the longest pause between two looks at a host that does not answer after an interruption
 
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """`settle_s` is how long a step's effect may take to show after its commands are done, `pause_s` between two looks."""
+
+    settle_s: float = 45.0
+    pause_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Where a host remembers the plans it has seen, and who is changing it now."""
+
+    plans: str = "/var/lib/memwarden/plans"
+    lock: str = "/run/memwarden.lock"
+
+    def claim(self, plan: Plan, pid: str) -> str:
+        """Take the host for this plan, once and for all. `pid` is the shell that runs it."""
+        return self._fill(_CLAIM, plan).replace("@PID@", pid)
+
+    def release(self, plan: Plan) -> str:
+        """Let others change the host."""
+        return self._fill(_RELEASE, plan)
+
+    def left(self, plan: Plan) -> str:
+        """Exits 0 once nothing runs for this plan any more, and then lets others change the host."""
+        return self._fill(_LEFT, plan)
+
+    def _fill(self, script: str, plan: Plan) -> str:
+        values = {"PLANS": self.plans, "LOCK": self.lock, "PLAN": plan.id, "DIGEST": plan.digest}
+        for name, value in values.items():
+            script = script.replace(f"@{name}@", shlex.quote(value))
+        return script
+
+
 # One writer a host. The link's target is the holder: plan, pid of the shell that runs it, that process's start time. A holder
 # whose shell is gone (the link was cut) holds nothing any more.
-CLAIM = """
-umask 077; d=/var/lib/memwarden/plans; l=/run/memwarden.lock
-mkdir -p $d && mkdir $d/{plan} || {{ echo "plan {plan} was already run here"; exit 75; }}
-echo '{digest}' >$d/{plan}/digest
-born() {{ s=$(cat /proc/$1/stat 2>/dev/null) || return; s=${{s##*) }}; set -f -- $s; echo "${{20}}"; }}
-i=0; until ln -s "{plan} {pid} $(born {pid})" $l 2>/dev/null; do
-  set -f -- $(readlink $l)
-  [ -n "$2" ] && [ "$(born $2)" = "$3" ] && {{ echo "plan $1 is changing this host"; rm -rf $d/{plan}; exit 76; }}
-  rm -f $l; i=$((i + 1)); [ $i -lt 5 ] || exit 76
+_BORN = 'born() { s=$(cat "/proc/$1/stat" 2>/dev/null) || return; s=${s##*) }; set -f -- $s; echo "${20}"; }'
+_CLAIM = (
+    _BORN
+    + """
+umask 077; d=@PLANS@; l=@LOCK@; p=@PLAN@
+[ ! -e "$d/$p" ] || { echo "plan $p was already run here"; exit 75; }
+mkdir -p "$d" && mkdir "$d/$p" || exit 74
+echo @DIGEST@ >"$d/$p/digest"
+i=0; until ln -s "$p @PID@ $(born @PID@)" "$l" 2>/dev/null; do
+  set -f -- $(readlink "$l")
+  [ -n "$2" ] && [ "$(born "$2")" = "$3" ] && { echo "plan $1 is changing this host"; rm -rf "$d/$p"; exit 76; }
+  rm -f "$l"; i=$((i + 1)); [ $i -lt 5 ] || { echo "$l cannot be made"; rm -rf "$d/$p"; exit 76; }
 done
 """
-RELEASE = 'case "$(readlink /run/memwarden.lock)" in "{plan} "*) rm -f /run/memwarden.lock;; esac'
+)
+_RELEASE = 'case "$(readlink @LOCK@)" in @PLAN@" "*) rm -f @LOCK@;; esac'
+_LEFT = (
+    _BORN
+    + """
+l=@LOCK@; p=@PLAN@
+set -f -- $(readlink "$l")
+[ "$1" = "$p" ] || exit 0
+[ "$(born "$2")" != "$3" ] || exit 1
+rm -f "$l"
+"""
+)
 
 
 class _Stopped(Exception):  # noqa: N818 - a plan's orderly early end
@@ -63,11 +110,15 @@ class _Stopped(Exception):  # noqa: N818 - a plan's orderly early end
 class Runner:
     """Starts plans, one task each, and picks up what an earlier life of the process left."""
 
-    def __init__(self, book: PlanBook, host: Callable[[str], Host], key: bytes) -> None:
+    def __init__(
+        self, book: PlanBook, host: Callable[[str], Host], key: bytes, *, marks: Marks | None = None, pace: Pace | None = None
+    ) -> None:
         """`host` opens a host by name; `key` seals command lines."""
         self._book = book
         self._host = host
         self._key = key
+        self._marks = marks or Marks()
+        self._pace = pace or Pace()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, plan_id: str) -> None:
@@ -83,8 +134,10 @@ class Runner:
         """Let running plans come to their end; what does not is interrupted, as after a crash."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within_s)
-        for task in self._tasks:
+        late = tuple(self._tasks)
+        for task in late:
             task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -101,30 +154,44 @@ class Runner:
             return
         plan = await self._book.get(plan_id)
         try:
-            await _Run(plan, self._book, self._host(plan.draft.host), self._key).to_its_end()
+            run = _Run(plan, self._book, self._host(plan.draft.host), self._key, self._marks, self._pace)
+            await run.to_its_end()
         except HostError as trouble:
             log.warning("a plan was interrupted", plan=plan_id, kind=trouble.kind)
+            await self._interrupted(plan_id)
+        except Exception:
+            log.exception("a plan broke", plan=plan_id)
             await self._interrupted(plan_id)
 
     async def _interrupted(self, plan_id: str) -> None:
         """Read the host until it answers, keep which steps hold, say so."""
         plan = await self._book.get(plan_id)
-        host, pause_s = self._host(plan.draft.host), PAUSE_S
+        host, pause_s = self._host(plan.draft.host), self._pace.pause_s
         while True:
             try:
                 async with host.converse() as talk:
+                    await self._until_left(plan, talk)
                     await self._read_steps(plan, talk)
-                    await _as_root(talk, plan, RELEASE.format(plan=plan.id), QUICK_S)
                 break
             except HostError:
                 await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
                 pause_s = min(PATIENCE_S, pause_s * 2)
         await self._book.move(plan_id, "interrupted", after=await _measure(host))
 
+    async def _until_left(self, plan: Plan, talk: Conversation) -> None:
+        """A step may outlive the link that began it: what holds is only known when its shell is gone."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + sum(step.deadline_s for step in plan.draft.steps)
+        while (await _as_root(talk, plan, self._marks.left(plan), QUICK_S)).status:
+            if loop.time() >= end:
+                return
+            await asyncio.sleep(self._pace.pause_s)
+
     async def _read_steps(self, plan: Plan, talk: Conversation) -> None:
         for n, (step, record) in enumerate(zip(plan.draft.steps, plan.steps, strict=True)):
-            if record.state == "waiting":
-                await self._book.step(plan.id, n, "skipped", holds=False)
+            if record.state in {"waiting", "skipped"}:
+                # Not begun, or done by somebody else: whatever holds there is not this plan's.
+                await self._book.step(plan.id, n, "skipped", output=record.output, holds=False)
                 continue
             holds = (await _as_root(talk, plan, step.holds, QUICK_S)).status == 0
             state = record.state if record.state != "running" else "done" if holds else "unknown"
@@ -134,11 +201,13 @@ class Runner:
 class _Run:
     """One run of one plan."""
 
-    def __init__(self, plan: Plan, book: PlanBook, host: Host, key: bytes) -> None:
+    def __init__(self, plan: Plan, book: PlanBook, host: Host, key: bytes, marks: Marks, pace: Pace) -> None:
         self._plan = plan
         self._book = book
         self._host = host
         self._key = key
+        self._marks = marks
+        self._pace = pace
 
     async def to_its_end(self) -> None:
         """Raises HostError when the link ends first: then nobody knows yet what holds."""
@@ -147,15 +216,14 @@ class _Run:
             pid = (await talk.run("echo $$", deadline_s=QUICK_S)).output.strip()
             if not pid.isdigit():
                 raise HostError("no-shell", T("{host} did not tell its shell's process id.", host=Mono(self._plan.draft.host)))
-            claim = CLAIM.format(plan=self._plan.id, digest=self._plan.digest, pid=pid)
-            claimed = await _as_root(talk, self._plan, claim, QUICK_S)
+            claimed = await _as_root(talk, self._plan, self._marks.claim(self._plan, pid), QUICK_S)
             if claimed.status:
                 await self._fail(claimed, before)
                 return
             try:
                 await self._steps(talk, before)
             finally:
-                await _release(talk, self._plan)
+                await self._release(talk)
 
     async def _steps(self, talk: Conversation, before: Measure | None) -> None:
         done: list[int] = []
@@ -207,13 +275,13 @@ class _Run:
     async def _comes_true(self, talk: Conversation, script: str, *, wait: bool = True) -> bool:
         """Ask until it holds, for as long as an effect may take to show."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + (SETTLE_S if wait else 0)
+        end = loop.time() + (self._pace.settle_s if wait else 0)
         while True:
             if (await _as_root(talk, self._plan, script, QUICK_S)).status == 0:
                 return True
             if loop.time() >= end:
                 return False
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(self._pace.pause_s)
 
     async def _verify(self, talk: Conversation) -> str | None:
         """None when the whole plan reached its end, else what did not."""
@@ -222,7 +290,7 @@ class _Run:
         return (await _as_root(talk, self._plan, self._plan.draft.verify, QUICK_S)).output or "not verified"
 
     async def _take_back(self, talk: Conversation, done: list[int]) -> bool:
-        """Undo what was done, in reverse. True when everything that was done could be taken back."""
+        """Undo what was done, or half done, in reverse. True when all of it could be taken back."""
         whole = bool(done)
         for n in reversed(done):
             step = self._plan.draft.steps[n]
@@ -233,16 +301,27 @@ class _Run:
             came_to = await _as_root(talk, self._plan, "\n".join(back.commands), back.deadline_s)
             undone = await self._comes_true(talk, back.holds)
             whole = whole and undone
-            said = came_to.output or (await self._book.get(self._plan.id)).steps[n].output
-            await self._book.step(self._plan.id, n, "undone" if undone else "failed", output=said, holds=not undone)
-        for n in range(len(self._plan.draft.steps)):
-            if (await self._book.get(self._plan.id)).steps[n].state == "waiting":
-                await self._book.step(self._plan.id, n, "skipped", holds=False)
+            record = (await self._book.get(self._plan.id)).steps[n]
+            # The one that failed stays the one that failed, with what it said.
+            state: StepState = "undone" if undone and record.state != "failed" else "failed"
+            said = record.output if record.state == "failed" else came_to.output
+            await self._book.step(self._plan.id, n, state, output=said or record.output, holds=not undone)
+        await self._skip_the_rest()
         return whole
 
+    async def _skip_the_rest(self) -> None:
+        for n, record in enumerate((await self._book.get(self._plan.id)).steps):
+            if record.state == "waiting":
+                await self._book.step(self._plan.id, n, "skipped", holds=False)
+
+    async def _release(self, talk: Conversation) -> None:
+        try:
+            await _as_root(talk, self._plan, self._marks.release(self._plan), QUICK_S)
+        except HostError:
+            log.info("the lock stays until its shell is gone", plan=self._plan.id)
+
     async def _fail(self, claimed: Done, before: Measure | None) -> None:
-        for n in range(len(self._plan.draft.steps)):
-            await self._book.step(self._plan.id, n, "skipped", holds=False)
+        await self._skip_the_rest()
         await self._book.move(self._plan.id, "failed", before=before, output=claimed.output)
 
 
@@ -251,13 +330,6 @@ async def _as_root(talk: Conversation, plan: Plan, script: str, deadline_s: floa
     if plan.draft.basis.get("root") == "sudo":
         script = f"sudo -n /bin/sh -c {shlex.quote(script)}"
     return await talk.run(script, deadline_s=deadline_s)
-
-
-async def _release(talk: Conversation, plan: Plan) -> None:
-    try:
-        await _as_root(talk, plan, RELEASE.format(plan=plan.id), QUICK_S)
-    except HostError:
-        log.info("the lock stays until its shell is gone", plan=plan.id)
 
 
 async def _measure(host: Host) -> Measure | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
-    from bot.app import App
+    from bot.parts import App
     from remote.connect.base import Host
     from remote.findings.death import Kill
 

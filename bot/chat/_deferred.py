@@ -84,7 +84,7 @@ def _load_light() -> Loaded:
         try_out()
     except Exception as trouble:  # noqa: BLE001 - whatever it was, the plain import does not need what failed
         _forget()
-        return _load_plain(f"{type(trouble).__name__}: {trouble}"[:300])
+        return _load_plain(" ".join(f"{type(trouble).__name__}: {trouble}".split())[:300])
     return Loaded(deferred=True)
 
 

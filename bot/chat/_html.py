@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from bot.chat.layout import AGAIN, Piece, clean, cut, meter, pieces, table_lines
+from bot.chat.layout import AGAIN, Piece, clean, cut, left_out, meter, pieces, table_lines
 from bot.i18n import render
 from handlers.reply import Block, Code, Fold, Line, Meter, Reply, Table, Title
-from remote.text import N, Text
+from remote.text import Text
 
 MESSAGE = 4096  # UTF-16 units after the tags are read, https://core.telegram.org/bots/api#sendmessage
 TITLE, LINE, CODE_LINE, ROW = 256, 1024, 2000, 120  # characters of one line of each kind
@@ -26,13 +26,21 @@ def draw(reply: Reply, language: str, now: datetime | None = None, *, again: boo
     """The reply as HTML of at most 4096 units; what had to be left out is counted in it."""
     parts: list[_Part] = []
     for block in reply.blocks:
-        apart = isinstance(block, Title) and parts
-        parts += (replace(part, before="\n") if apart else part for part in _parts(block, language, now))
-    if again:
-        parts.append(_line(AGAIN, language, now))
+        for part in _parts(block, language, now):
+            _add(parts, replace(part, before="\n") if isinstance(block, Title) and parts else part)
     if not parts:
         parts.append(_line(reply.toast or Text("…"), language, now))
+    if again:
+        parts.insert(1, replace(_line(AGAIN, language, now), rank=_TITLE))
     return _joined(_fitted(parts, language))
+
+
+def _add(parts: list[_Part], part: _Part) -> None:
+    """Sentences in a row are one part, so that what is left out of them is counted once."""
+    if parts and parts[-1].rank == part.rank == _LINE:
+        parts[-1] = replace(parts[-1], lines=parts[-1].lines + part.lines)
+    else:
+        parts.append(part)
 
 
 def plain(markup: str) -> str:
@@ -59,8 +67,7 @@ class _Part:
         """With its tags, and the count of what was left out."""
         lines = self.lines
         if self.left_out:
-            words = N("… {n} line left out", "… {n} lines left out", self.left_out)
-            lines = (*lines, html.escape(render(words, language), quote=False))
+            lines = (*lines, html.escape(render(left_out(self.left_out), language), quote=False))
         # One stretch of fixed width, not one a line: Telegram reads at most 100 of them in a message.
         return self.before + "\n".join(lines).replace("</code>\n<code>", "\n") + self.after
 

@@ -12,7 +12,7 @@ from wcwidth import wcswidth, wcwidth
 
 from bot.i18n import render
 from handlers.reply import Table
-from remote.text import Listing, Mono, T, Text, Value
+from remote.text import Listing, Mono, N, T, Text, Value
 
 WIDTH = 34  # columns: what a phone shows of fixed width before it wraps (platforms.md 5)
 GAP = "  "
@@ -24,6 +24,11 @@ AGAIN = T("This may have been shown before.")
 
 _OPEN, _SHUT = "\ue000", "\ue001"  # private use: `clean` lets none of them through from a host
 _FIXED = re.compile(f"{_OPEN}([^{_OPEN}{_SHUT}]*){_SHUT}")
+
+
+def left_out(count: int) -> Text:
+    """What stands in the place of lines for which a message has no room."""
+    return N("{n} more line is left out.", "{n} more lines are left out.", count)
 
 
 @dataclass(frozen=True, slots=True)
