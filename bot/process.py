@@ -8,11 +8,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bot import ask, logs
-from bot.app import App, build, serve
+from bot.app import build, serve
 from bot.chat.base import ChatDown
 from bot.chat.console import Console, plain
 from bot.doorway import through
 from bot.i18n import render
+from bot.parts import App
 from bot.refusal import refusal
 from bot.store import StoreError
 from handlers import discover

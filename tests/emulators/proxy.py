@@ -82,16 +82,14 @@ class Proxy:
                     await queue.put((asyncio.get_running_loop().time() + self.one_way_s, data))
             await queue.put((0.0, b""))
 
-    async def _deliver(
-        self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, *, up: bool
-    ) -> None:
+    async def _deliver(self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, *, up: bool) -> None:
         with contextlib.suppress(ConnectionError):
             while True:
                 due_at, data = await queue.get()
                 if not data:
                     break
                 await asyncio.sleep(max(0.0, due_at - asyncio.get_running_loop().time()))
-                while self.frozen:
+                while self.frozen:  # noqa: ASYNC110 - a plain attribute is easier to set from a test
                     await asyncio.sleep(0.01)
                 if not up:
                     data = self._allowed(data)
