@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from tests.emulators.slack import Slack
 from tests.emulators.slack_world import Message as SlackMessage
@@ -72,6 +72,14 @@ class Bot:
         self._config = config
         self._process: asyncio.subprocess.Process | None = None
         self.log = config.with_suffix(".log")
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process is not None and self._process.returncode is None:
+            await self.kill()
 
     async def start(self) -> None:
         with self.log.open("ab") as log:
@@ -188,6 +196,7 @@ class OnSlack:
         self.emulator = emulator
         for name in PEOPLE:
             emulator.world.add_user(f"U0{name.upper()}", name)
+            emulator.channels["C0OPS"].members.add(f"U0{name.upper()}")
 
     @property
     def settings(self) -> str:

@@ -60,9 +60,7 @@ async def message(on_stage: OnTelegram | OnSlack, pattern: str, timeout_s: float
 async def test_the_story_in_a_chat(lab: Lab, tmp_path: Path, platform: str) -> None:
     await asyncio.to_thread(lab.runbook)
     before, stray = await on(lab, LINKS), await stray_pid(lab)
-    async with stage(platform) as chat:
-        bot = Bot(settings(lab, tmp_path, chat.settings))
-        await bot.start()
+    async with stage(platform) as chat, Bot(settings(lab, tmp_path, chat.settings)) as bot:
         await chat.ready()
 
         await chat.say("owner", "/mem prod")
@@ -134,9 +132,10 @@ async def test_the_story_from_the_command_line(lab: Lab, tmp_path: Path) -> None
 
 async def test_a_press_on_an_expired_plan(lab: Lab, tmp_path: Path) -> None:
     await asyncio.to_thread(lab.runbook)
-    async with stage("telegram") as chat:
-        bot = Bot(settings(lab, tmp_path, chat.settings, more="\n[approvals]\nexpire = '8s'\n"))
-        await bot.start()
+    async with (
+        stage("telegram") as chat,
+        Bot(settings(lab, tmp_path, chat.settings, more="\n[approvals]\nexpire = '8s'\n")) as bot,
+    ):
         await chat.ready()
         await chat.say("owner", "/fix prod")
         card = await message(chat, "steps? frees? about")
@@ -152,9 +151,7 @@ async def test_a_press_on_an_expired_plan(lab: Lab, tmp_path: Path) -> None:
 async def test_a_kill_by_a_unit_s_limit_is_told_once(lab: Lab, tmp_path: Path, *, asleep: bool) -> None:
     """With victim, unit and limit; also when the bot was stopped during the kill."""
     await asyncio.to_thread(lab.reset)
-    async with stage("telegram") as chat:
-        bot = Bot(settings(lab, tmp_path, chat.settings))
-        await bot.start()
+    async with stage("telegram") as chat, Bot(settings(lab, tmp_path, chat.settings)) as bot:
         await chat.ready()
         await chat.say("owner", "/hosts")
         await message(chat, "prod")
