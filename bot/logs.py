@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
 
@@ -26,6 +27,18 @@ def _hide_tokens(logger: Any, name: str, event: MutableMapping[str, Any]) -> Mut
     return {key: hide(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
+class _Stderr(io.TextIOBase):
+    """Whatever sys.stderr is now: while a prompt stands at the terminal, that prints above it (prompt_toolkit.patch_stdout)."""
+
+    def write(self, text: str) -> int:
+        """Pass it on."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Pass it on."""
+        sys.stderr.flush()
+
+
 class _Plain(logging.Formatter):
     """The libraries' own records, without tokens, tracebacks included."""
 
@@ -37,6 +50,7 @@ class _Plain(logging.Formatter):
 def configure(level: str) -> None:
     """Send everything from `level` up to stderr."""
     number = getattr(logging, level.upper())
+    stderr = cast("TextIO", _Stderr())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -47,8 +61,8 @@ def configure(level: str) -> None:
             structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stderr),
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stderr)
     handler.setFormatter(_Plain("%(asctime)s [%(levelname)s] %(name)s: %(message)s"))
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
