@@ -606,8 +606,14 @@ def _near(one: Entry, other: Entry) -> bool:
 
 
 def _around(cases: Sequence[_Case], entry: Entry, within_us: int = _NEAR_US) -> list[_Case]:
-    """Cases that were told of within this time, oldest first."""
-    return [case for case in cases if _between(case, entry.monotonic_us) <= within_us]
+    """Cases that were told of within this time, oldest first. Entries come nearly in order, so the newest are asked first."""
+    found: list[_Case] = []
+    for case in reversed(cases):
+        if _between(case, entry.monotonic_us) <= within_us:
+            found.append(case)
+        elif case.seen_us < entry.monotonic_us - _RESULT_US - within_us:
+            break
+    return found[::-1]
 
 
 def _between(case: _Case, monotonic_us: int) -> int:
