@@ -387,3 +387,29 @@ def test_a_new_order_of_facts_changes_no_judgement() -> None:
     )[0]
 
     assert [(keep(g), extra(g)) for g in backwards] == [(keep(g), extra(g)) for g in groups(scene)]
+
+
+def test_the_only_beat_is_not_ended_with_the_stray_that_it_is_in() -> None:
+    (group,) = groups(Scene().runs("celery.service", WORKER, 200).stray(300, f"python3 {BOTH}"))
+
+    assert extra(group) == ["300"]
+    assert group.refused is not None
+    assert "would be left" in group.refused.msgid
+
+
+def test_a_worker_that_the_settings_keep_wins_over_what_needs_the_combined_one() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200).runs("celery-beat.service", BEAT, 300)
+    scene.runs("both.service", BOTH, 400, relations={"RequiredBy": ("site.target",)})
+    worker, beat = groups(scene, Policy(keep=("celery.service",)))
+
+    assert (keep(worker), keep(beat)) == ("celery.service", "celery-beat.service")
+    assert extra(worker) == extra(beat) == ["both.service"]
+    assert worker.refused is beat.refused is None
+
+
+def test_of_two_that_are_both_one_stays() -> None:
+    scene = Scene().runs("celery-all.service", BOTH, 200).runs("celery-everything.service", BOTH, 300)
+    worker, beat = groups(scene)
+
+    assert keep(worker) == keep(beat) == "celery-all.service"
+    assert (worker.frees_bytes, beat.frees_bytes) == (200 * MIB, 0)
