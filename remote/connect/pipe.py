@@ -77,8 +77,13 @@ class Pipe(ABC):
         return data
 
     async def finish(self, grace_s: float) -> None:
-        """End the input, wait until the far side has ended (at most `grace_s`), then close."""
+        """End the input, wait until the far side has ended (at most `grace_s`), then close.
+
+        With a reader waiting it closes at once: the reader then sees the end.
+        """
         try:
+            if self._waiter is not None:
+                return
             self.end_input()
             async with asyncio.timeout(grace_s):
                 while await self.read():

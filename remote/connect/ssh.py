@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import asyncssh
 
@@ -135,6 +136,8 @@ class SshLink:
         self._failure: HostError | None = None
         self._not_before = 0.0
         self._host_key = ""
+        self.users = 1
+        """How many hosts it serves; a jump host's link is shared."""
 
     @property
     def target(self) -> Target:
@@ -285,7 +288,10 @@ class SshLink:
             self._connection = None
 
     async def close(self) -> None:
-        """End the connection and the way to it."""
+        """End the connection and the way to it, once the last user closes it."""
+        self.users -= 1
+        if self.users > 0:
+            return
         if self._attempt is not None:
             self._attempt.cancel()
             await asyncio.wait([self._attempt])
@@ -402,10 +408,21 @@ def _default_keys() -> Sequence[asyncssh.SSHKeyPair]:
     return pairs
 
 
+_jumps: WeakValueDictionary[Target, SshLink] = WeakValueDictionary()
+"""Fifty hosts behind one jump host share one connection to it."""
+
+
 def ssh_host(target: Target) -> ShellHost:
     """A host over SSH, through its jump hosts."""
-    return ShellHost(_link(target))
+    return ShellHost(SshLink(target, _jump(target.jump)))
 
 
-def _link(target: Target) -> SshLink:
-    return SshLink(target, None if target.jump is None else _link(target.jump))
+def _jump(target: Target | None) -> SshLink | None:
+    if target is None:
+        return None
+    link = _jumps.get(target)
+    if link is None or link.users <= 0:
+        link = _jumps[target] = SshLink(target, _jump(target.jump))
+    else:
+        link.users += 1
+    return link

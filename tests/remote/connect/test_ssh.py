@@ -382,6 +382,18 @@ async def test_a_host_behind_a_jump_host(server: LoginServer, opened: Opener, ke
         assert host.host_key == FINGERPRINT
 
 
+async def test_hosts_behind_one_jump_host_share_the_connection_to_it(
+    server: LoginServer, proxy: Proxy, opened: Opener, key_path: str
+) -> None:
+    jump = server.target(name="bastion", port=proxy.port)
+    one, two = opened(server.target(name="one", jump=jump)), opened(server.target(name="two", jump=jump))
+
+    assert [await said(host, "echo good") for host in (one, two)] == ["good\n", "good\n"]
+    await one.close()
+    assert await said(two, "echo still") == "still\n"
+    assert proxy.accepted == 1
+
+
 async def test_a_jump_host_that_fails_is_named(server: LoginServer, opened: Opener) -> None:
     jump = server.target(name="bastion", user="stranger")
 
