@@ -260,7 +260,8 @@ class Telegram:
         if update.message is not None:
             event = self._typed(update.update_id, update.message)
             if event is not None:
-                await (await inbox.typed(event))
+                # Its failure is the inbox' to tell; here only its end counts.
+                await asyncio.wait([await inbox.typed(event)])
         elif update.callback_query is not None:
             await self._press(inbox, update.callback_query)
         elif update.my_chat_member is not None:
