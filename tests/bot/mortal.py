@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -47,6 +48,22 @@ class MortalStore(Store):
         async with super().begin() as tx:
             yield tx
             self._life.step("commit")
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """Reading changes nothing, so it is no step; the dead do not read."""
+        if self._life.over.is_set():
+            raise Crash("dead")
+        async with super().connect() as tx:
+            yield tx
+
+
+async def end(*tasks: asyncio.Task[Any]) -> list[Any]:
+    """Let the dead fall by themselves (a connection that is cancelled while it opens is never closed), then end the rest."""
+    await asyncio.wait(tasks, timeout=0.5)
+    for task in tasks:
+        task.cancel()
+    return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass

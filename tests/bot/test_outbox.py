@@ -18,7 +18,7 @@ from bot.store.tables import buttons, events, messages
 from handlers.reply import Button, Line, Reply
 from remote.text import T
 from tests.bot.chats import Crash, Fault, MemoryChat, note
-from tests.bot.mortal import Life, MortalChat, MortalStore
+from tests.bot.mortal import Life, MortalChat, MortalStore, end
 from tests.bot.waiting import until
 from tests.clock import StandingClock
 
@@ -378,10 +378,11 @@ async def one_life(store: Store, clock: StandingClock, life: Life, chat: MortalC
     run, alive, death = (asyncio.create_task(work) for work in (outbox.run(), live(), life.over.wait()))
     async with asyncio.timeout(30):
         await asyncio.wait((alive, death), return_when=asyncio.FIRST_COMPLETED)
-    lanes = list(outbox._lanes.values())
-    for task in (run, alive, death, *lanes):
-        task.cancel()
-    results = await asyncio.gather(run, alive, death, *lanes, return_exceptions=True)
+    death.cancel()
+    if not life.over.is_set():
+        run.cancel()
+    outbox.wake()
+    results = await end(run, alive, death, *outbox._lanes.values())
     assert all(result is None or isinstance(result, Crash | asyncio.CancelledError | bool) for result in results), results
 
 
@@ -391,7 +392,9 @@ async def calls_of_a_whole_life(store: Store, clock: StandingClock) -> list[str]
     return life.names
 
 
-async def test_wherever_the_process_dies_each_notice_is_shown_and_at_most_one_a_chat_twice(migrated: object, tmp_path: object) -> None:
+async def test_wherever_the_process_dies_each_notice_is_shown_and_at_most_one_a_chat_twice(
+    migrated: object, tmp_path: object
+) -> None:
     from pathlib import Path
     from shutil import copy
 
