@@ -8,7 +8,8 @@ import inspect
 import secrets
 import shlex
 import typing
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from remote.errors import HostError
 from remote.text import Mono, Span, T, Text, When
 
 if TYPE_CHECKING:
-    from bot.outbox import Outbox
+    from bot.outbox import Outbox, Press
     from bot.people import People
     from bot.store import Store
     from handlers.ports.clock import Clock
@@ -142,8 +143,18 @@ def words_of(text: str) -> tuple[str, ...]:
 class Desk:
     """The Inbox of all chats: keeps the event, finds who and where, answers through the outbox."""
 
-    def __init__(self, dispatcher: Dispatcher, people: People, outbox: Outbox, store: Store, clock: Clock) -> None:
-        """Nothing is received before the chats start."""
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        people: People,
+        outbox: Outbox,
+        store: Store,
+        clock: Clock,
+        *,
+        toast_s: float = TOAST_S,
+    ) -> None:
+        """Nothing is received before the chats start. After `toast_s` a press is answered by a message."""
+        self._toast_s = toast_s
         self._dispatcher = dispatcher
         self._people = people
         self._outbox = outbox
@@ -160,11 +171,13 @@ class Desk:
 
     async def pressed(self, event: Pressed) -> Toast | None:
         """See bot/chat/base.py."""
-        task = asyncio.create_task(self._pressed(event), name="pressed")
+        late = asyncio.Event()
+        task = asyncio.create_task(self._pressed(event, late), name="pressed")
         self._keep(task)
         try:
-            return await asyncio.wait_for(asyncio.shield(task), TOAST_S)
+            return await asyncio.wait_for(asyncio.shield(task), self._toast_s)
         except TimeoutError:
+            late.set()
             return None
 
     async def drain(self, within_s: float) -> None:
@@ -188,33 +201,44 @@ class Desk:
         if reply is None and (room is None or person.role == "stranger"):
             return
         language = self._people.language(room, person, private=event.private)
-        request: Request | None = None
         if reply is None:
             assert room is not None  # noqa: S101 - for the type checker: returned above
             request = make_request(event.event_id, person, room, event.text, event.at, language)
             if request is None:
                 return
-            if await self._came_before(event.event_id):
-                return
-            reply = await self._dispatcher.answer(request)
-        await self._post(replace(event.address, language=language), reply, f"event:{event.event_id}", fresh=True)
+            async with self._first_time(event.event_id) as first:
+                if first:
+                    reply = await self._dispatcher.answer(request)
+                    await self._answer(event, language, reply)
+            return
+        await self._answer(event, language, reply)
 
-    async def _came_before(self, event_id: str) -> bool:
-        """The same event twice is answered once. It is kept with its answer; here it is only looked up, so that a crash in
-        between makes the platform's second delivery an honest new try (its effects are rows with guards of their own)."""
+    async def _answer(self, event: Typed, language: str, reply: Reply) -> None:
+        await self._post(replace(event.address, language=language), reply, event.event_id, fresh=True)
+
+    @asynccontextmanager
+    async def _first_time(self, event_id: str) -> AsyncIterator[bool]:
+        """Whether this event did not come before: the same event twice is answered once. It is kept with its answer, here it
+        is only looked up, so that a crash in between makes the platform's second delivery an honest new try (its effects are
+        rows with guards of their own)."""
         if event_id in self._under_way:
-            return True
+            yield False
+            return
         self._under_way.add(event_id)
-        async with self._store.connect() as tx:
-            return await self._outbox.known(tx, f"event:{event_id}")
+        try:
+            async with self._store.connect() as tx:
+                known = await self._outbox.known(tx, f"event:{event_id}")
+            yield not known
+        finally:
+            self._under_way.discard(event_id)
 
-    async def _post(self, to: Address, reply: Reply, key: str, *, fresh: bool) -> None:
+    async def _post(self, to: Address, reply: Reply, event_id: str, *, fresh: bool) -> None:
+        key = f"event:{event_id}"
         async with self._store.begin() as tx:
             if await self._outbox.seen(tx, key):
                 return
             if reply.blocks:
                 await self._outbox.post(tx, to, reply, reply.key or key, fresh=fresh)
-        self._under_way.discard(key.removeprefix("event:"))
         self._outbox.wake()
 
     def _stranger(self, event: Typed, person: Person, room: Room | None) -> Reply | None:
@@ -229,7 +253,7 @@ class Desk:
             return Reply((Line(text),))
         return None
 
-    async def _pressed(self, event: Pressed) -> Toast | None:
+    async def _pressed(self, event: Pressed, late: asyncio.Event) -> Toast | None:
         person = self._people.person(event.address.platform, event.sender)
         room = self._people.room(event.address, private=event.private)
         language = self._people.toast_language(room, person)
@@ -245,17 +269,22 @@ class Desk:
             return Toast(
                 render(T("This button is from an older message. Use the newest one, or type the command."), language), alert=True
             )
-        if await self._came_before(event.event_id):
-            return None
+        async with self._first_time(event.event_id) as first:
+            return await self._do(event, press, person, room, late) if first else None
+
+    async def _do(self, event: Pressed, press: Press, person: Person, room: Room, late: asyncio.Event) -> Toast | None:
+        """What the button says. Who waited too long for a toast gets its words as a message."""
+        language = self._people.toast_language(room, person)
         request = make_request(event.event_id, person, room, press.command, self._clock.now(), language)
         assert request is not None  # noqa: S101 - our own button's command always has a name
         reply = await self._dispatcher.answer(replace(request, pressed=True, reply_key=press.key))
         posted = replace(press.address, language=self._people.language(room, person, private=event.private))
-        if reply.toast is not None:
-            await self._post(posted, Reply(), f"event:{event.event_id}", fresh=False)
-            return Toast(render(reply.toast, language, self._clock.now()), alert=not reply.ok)
-        await self._post(posted, reply, f"event:{event.event_id}", fresh=not reply.key)
-        return None
+        if reply.toast is None:
+            await self._post(posted, reply, event.event_id, fresh=not reply.key)
+            return None
+        message = Reply(reply.blocks or (Line(reply.toast),)) if late.is_set() else Reply()
+        await self._post(posted, message, event.event_id, fresh=True)
+        return Toast(render(reply.toast, language, self._clock.now()), alert=not reply.ok)
 
 
 def make_request(event_id: str, person: Person, room: Room, text: str, at: Any, language: str) -> Request | None:  # noqa: ANN401
