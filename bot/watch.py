@@ -37,6 +37,7 @@ SWEEP_S = 5.0  # the sweep's own step: each host is due by its own `every`
 EXPIRE_S = 5.0
 LOOK_BACK = timedelta(hours=24)
 SAVE_S = 5.0  # a cursor that led to nothing is saved at most this often
+REMEMBER = timedelta(minutes=15)  # longer than any sign of a kill comes after another
 PATIENCE_S = 60.0
 WHO_S = 5.0
 
@@ -206,6 +207,7 @@ class Stream:
                     late = began - entry.at > timedelta(seconds=30)
                     await self._rule.keep(self._name, tuple(found), self._cursor, self._boot_id, batch=missed if late else "")
                     self._saved_at = self._app.clock.now()
+                    autopsy.forget(entry.at - REMEMBER)
 
     async def _fresh(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for line in lines:

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, or_, select, true, update
 
 from bot.alerts.routing import told_about
 from bot.store.tables import cursors, kills
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 JOIN_S = 60.0  # signs of one kill come within this: gunicorn's a second later, celery's after ten (kills.md 1.5, 1.6)
 STORM_S = 120.0  # kills within this of the last one share its message
+NEARBY = 200  # how many of a boot's newest kills are looked at for one that this may be a second sight of
 RANK = {"guess": 0, "likely": 1, "certain": 2}
 
 
@@ -61,11 +62,13 @@ class KillRule:
 
     async def _one(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> str:
         """Keep one kill; gives the key of the message that tells it."""
-        query = select(kills).where(kills.c.host == host, kills.c.boot_id == kill.boot_id, kills.c.pid == kill.pid)
-        for row in (await tx.execute(query)).all():
+        query = select(kills).where(kills.c.host == host, kills.c.boot_id == kill.boot_id)
+        same = true() if kill.pid is None else or_(kills.c.pid == kill.pid, kills.c.pid.is_(None))
+        for row in (await tx.execute(query.where(same).order_by(kills.c.id.desc()).limit(NEARBY))).all():
             known = _load(row.data)
-            if abs((known.at - kill.at).total_seconds()) <= JOIN_S and (kill.pid is not None or known.unit == kill.unit):
-                await tx.execute(update(kills).where(kills.c.id == row.id).values(data=_dump(join(known, kill))))
+            if one_kill(known, kill):
+                whole = join(known, kill)
+                await tx.execute(update(kills).where(kills.c.id == row.id).values(pid=whole.pid, data=_dump(whole)))
                 return str(row.told)
         told = f"kills:{batch}" if batch else await self._storm(tx, host, kill)
         made = await tx.execute(
@@ -112,12 +115,23 @@ class KillRule:
             await tx.execute(insert(cursors).values(host=host, first_at=now, **values))
 
 
+def one_kill(known: Kill, more: Kill) -> bool:
+    """Whether two sights are of one kill: the same process, or one of them only knows the unit and came without a pid."""
+    if abs((known.at - more.at).total_seconds()) > JOIN_S:
+        return False
+    if known.pid is not None and more.pid is not None:
+        return known.pid == more.pid
+    return known.unit is not None and known.unit == more.unit and not (known.final and more.final)
+
+
 def join(known: Kill, more: Kill) -> Kill:
     """Two sights of one kill: the surer one's verdict, with the lines of both."""
     best, other = (more, known) if RANK[more.confidence] >= RANK[known.confidence] else (known, more)
     lines = tuple(dict.fromkeys((*known.evidence, *more.evidence)))
     return replace(
         best,
+        pid=best.pid if best.pid is not None else other.pid,
+        name=best.name or other.name,
         at=min(known.at, more.at),
         unit=best.unit or other.unit,
         limit_bytes=best.limit_bytes if best.limit_bytes is not None else other.limit_bytes,

@@ -118,6 +118,8 @@ def _refuse_unsafe(groups: Iterable[Duplicates]) -> None:
     for group in groups:
         if group.refused is not None:
             raise CannotDraft(group.refused)
+        if group.tie:
+            raise CannotDraft(T("Nothing tells which twin of {app} to keep: a person must say it.", app=Mono(group.app)))
 
 
 def _refuse_untouchable(unit: Unit, policy: Policy) -> None:
