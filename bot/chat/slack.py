@@ -153,8 +153,10 @@ class Slack:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
-        if self._at_work:
-            await asyncio.wait(self._at_work, timeout=STOP_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                while self._at_work:
+                    await asyncio.wait(self._at_work)
         await self._disconnect()
 
     async def check(self) -> tuple[tuple[bool, Text], ...]:
@@ -207,6 +209,12 @@ class Slack:
             self._app, self._app_token, logger=_quiet(), web_client=self._client, ping_interval=PING_S
         )
         socket.client.wss_uri = link
+
+        async def handle(client: Any, request: Any) -> None:  # noqa: ANN401 - the SDK's
+            with self._busy():  # until it is acknowledged too
+                await socket.handle(client, request)
+
+        socket.client.socket_mode_request_listeners[:] = [handle]
         try:
             async with asyncio.timeout(CONNECT_S):
                 await socket.connect_async()  # type: ignore[no-untyped-call]
@@ -346,6 +354,9 @@ class Slack:
         """What stop() waits for."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker: bolt runs listeners in tasks
+        if task in self._at_work:
+            yield
+            return
         self._at_work.add(task)
         try:
             yield
