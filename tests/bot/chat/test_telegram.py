@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -120,6 +121,16 @@ async def running(telegram: TelegramEmulator) -> AsyncIterator[TelegramHarness]:
         await harness.chat.stop()
 
 
+@pytest.fixture(autouse=True)
+def no_wait_for_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aiogram waits 250 ms for TLS connections to end; there are none here, and some seventy tests."""
+
+    async def at_once(_: float) -> None: ...
+
+    _deferred.load(light=MODE != "plain")
+    monkeypatch.setattr("aiogram.client.session.aiohttp.asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": at_once}))
+
+
 @pytest.fixture
 async def telegram() -> AsyncIterator[TelegramEmulator]:
     async with TelegramEmulator() as emulator:
@@ -204,6 +215,13 @@ def test_no_text_breaks_the_markup(name: str, words: str, lines: list[str]) -> N
 def test_hostile_names_are_read_back_as_they_are() -> None:
     for name in HOSTILE[:4]:
         assert name in plain(draw(Reply((Line(T("{name}", name=Mono(name))),)), "en"))
+
+
+def test_our_own_marks_cannot_come_from_a_host() -> None:
+    for value in ("\ue000x\ue001", Mono("\ue001x\ue000")):
+        html = draw(Reply((Line(T("{a} and {b}", a=value, b="c")),)), "en")
+        assert plain(html) == "\ufffdx\ufffd and c"
+        assert html.count("<code>") == isinstance(value, Mono)
 
 
 def test_folds_give_way_before_code_and_code_before_sentences() -> None:
@@ -364,6 +382,12 @@ async def test_in_private_bare_words_are_heard(harness: TelegramHarness) -> None
 @pytest.mark.parametrize("mask", ["as_anonymous_admin", "as_channel", "forwarded"])
 async def test_who_is_masked_is_nobody_in_particular(harness: TelegramHarness, mask: str) -> None:
     harness.telegram.say(GROUP, OWNER, "/approve 1", **{mask: True})  # type: ignore[arg-type]
+    await until(lambda: bool(harness.inbox.typed_events))
+    assert harness.inbox.typed_events[0].sender.anonymous
+
+
+async def test_a_message_in_a_chats_name_is_nobodys_whoever_sent_it(harness: TelegramHarness) -> None:
+    harness.telegram._hear(harness.group, OWNER, "/approve 1", None, {"sender_chat": harness.group.as_json()})
     await until(lambda: bool(harness.inbox.typed_events))
     assert harness.inbox.typed_events[0].sender.anonymous
 
