@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from bot.parts import App
     from remote.connect.base import Host
-    from remote.findings.death import Kill
 
 log = structlog.get_logger(__name__)
 
@@ -176,11 +175,13 @@ class Stream:
         if not isinstance(journal, Journal):
             raise HostError("no-journal", journal.why)
         autopsy = Autopsy(units=units if isinstance(units, Units) else None)
-        found = {id_of(kill): kill for entry in journal.entries for kill in autopsy.take(entry)}
+        for entry in journal.entries:
+            autopsy.take(entry)
+        autopsy.settle()
         if not journal.last_cursor:
             return ""
         boot_id = journal.entries[-1].boot_id if journal.entries else ""
-        await self._rule.keep(self._name, tuple(found.values()), journal.last_cursor, boot_id, batch=f"first:{self._name}")
+        await self._rule.keep(self._name, autopsy.kills, journal.last_cursor, boot_id, batch=f"first:{self._name}")
         return journal.last_cursor
 
     @property
@@ -214,8 +215,3 @@ class Stream:
             if line:
                 yield line
         raise HostError("cut", T("The journal of {host} ended.", host=Mono(self._name)))
-
-
-def id_of(kill: Kill) -> tuple[str, int | None, int]:
-    """What makes two sights in one run the same kill."""
-    return (kill.boot_id, kill.pid, kill.monotonic_us)
