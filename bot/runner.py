@@ -179,13 +179,21 @@ class Runner:
         await self._book.move(plan_id, "interrupted", after=await _measure(host))
 
     async def _until_left(self, plan: Plan, talk: Conversation) -> None:
-        """A step may outlive the link that began it: what holds is only known when its shell is gone."""
+        """A step may outlive the link that began it: what holds is only known when its shell is gone, and systemd's job."""
         loop = asyncio.get_running_loop()
         end = loop.time() + sum(step.deadline_s for step in plan.draft.steps)
-        while (await _as_root(talk, plan, self._marks.left(plan), QUICK_S)).status:
+        while await self._goes_on(plan, talk):
             if loop.time() >= end:
                 return
             await asyncio.sleep(self._pace.pause_s)
+
+    async def _goes_on(self, plan: Plan, talk: Conversation) -> bool:
+        if (await _as_root(talk, plan, self._marks.left(plan), QUICK_S)).status:
+            return True
+        begun = [
+            step for step, record in zip(plan.draft.steps, plan.steps, strict=True) if record.state == "running" and step.busy
+        ]
+        return any([(await _as_root(talk, plan, step.busy, QUICK_S)).status == 0 for step in begun])
 
     async def _read_steps(self, plan: Plan, talk: Conversation) -> None:
         for n, (step, record) in enumerate(zip(plan.draft.steps, plan.steps, strict=True)):

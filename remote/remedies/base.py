@@ -22,6 +22,7 @@ class Step:
     needed); `undo` is empty when it cannot be undone, and `cannot_undo` then says what is lost. `check` is a script that exits 0
     when the step may still run (it re-reads the precondition: unit files' hash, process identity), `holds` one that exits 0
     when the step's effect is there (asked after applying, and after a cut link: it tells which steps hold).
+    `busy` exits 0 while what the step began still goes on without it (systemd's job outlives the systemctl that asked for it).
     `undone` is the opposite of `holds`: it exits 0 when all is as it was before; `undo_text` says in words what undo does.
     `deadline_s` bounds the commands. None of the scripts may contain a secret or a raw command line.
     """
@@ -34,6 +35,7 @@ class Step:
     check: str
     holds: str
     undone: str = ""
+    busy: str = ""
     undo_text: Text | None = None
     frees_bytes: int = 0
     interrupts: Text | None = None
@@ -52,6 +54,7 @@ class Step:
             "check": self.check,
             "holds": self.holds,
             "undone": self.undone,
+            "busy": self.busy,
         }
 
 
@@ -120,6 +123,7 @@ def invert(step: Step) -> Step | None:
         check="",
         holds=step.undone,
         undone=step.holds,
+        busy=step.busy,
         undo_text=step.text,
         deadline_s=step.deadline_s,
         params={**step.params, "undoes": True},
@@ -180,6 +184,7 @@ def _load_step(data: Mapping[str, Any]) -> Step:
         check=data["check"],
         holds=data["holds"],
         undone=data["undone"],
+        busy=data["busy"],
         undo_text=load_text(data["undo_text"]) if data["undo_text"] else None,
         frees_bytes=data["frees_bytes"],
         interrupts=load_text(data["interrupts"]) if data["interrupts"] else None,

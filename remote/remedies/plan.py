@@ -47,7 +47,11 @@ def fix(host: str, seen: Seen, policy: Policy, host_key: str) -> Draft | None:
     keep = tuple(dict.fromkeys(group.keep.unit.id for group in groups if group.keep.unit))
     return Draft(
         host=host,
-        reason=N("{n} unit or process does work that is done already", "{n} units or processes do work that is done already", len(steps)),
+        reason=N(
+            "{n} unit or process does work that is done already",
+            "{n} units or processes do work that is done already",
+            len(steps),
+        ),
         steps=steps,
         basis=_basis(seen, host_key),
         verify="\n".join(

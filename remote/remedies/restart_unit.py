@@ -29,6 +29,7 @@ def propose(unit: Unit, *, celery: bool, stop_timeout_s: int, health_url: str = 
         commands=commands,
         undo=(),
         check=shell.unchanged(unit),
+        busy=shell.job(unit.id),
         holds=f'[ "$(systemctl show --value -p InvocationID {name})" != "{before}" ] || exit 1\n'
         + shell.healthy(unit.id, health_url=health_url),
         interrupts=T(

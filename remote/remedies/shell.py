@@ -90,6 +90,11 @@ def state(unit: str, *states: str) -> str:
     return f'case "$(systemctl show --value -p ActiveState {unit_name(unit)})" in {"|".join(states)}) ;; *) exit 1;; esac'
 
 
+def job(unit: str) -> str:
+    """A test that systemd is still at work on the unit: a stop goes on when the systemctl that asked for it is gone."""
+    return f'case "$(systemctl show --value -p Job {unit_name(unit)})" in ""|0) exit 1;; esac'
+
+
 def points(at: str, to: str) -> str:
     """A test that the symlink is there and points where it should."""
     return f'[ "$(readlink {path(at)})" = {shlex.quote(to)} ] || exit 1'

@@ -42,6 +42,7 @@ def propose(unit: Unit, *, celery: bool, frees_bytes: int, stop_timeout_s: int) 
         commands=_commands(unit, soft_timeout_s),
         undo=(*shell.relink(unit.links), shell.no_longer_softly(unit.id), *back),
         check=shell.unchanged(unit),
+        busy=shell.job(unit.id),
         holds="\n".join(
             [shell.state(unit.id, "inactive", "failed"), *(f"[ ! -L {shell.path(at)} ] || exit 1" for at, _ in unit.links)]
         ),
