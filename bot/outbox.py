@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ class Outbox:
 
         `fresh` shows it anew, below what was said since, when somebody asked for it again; the old one is left behind.
         """
-        now, body = self._clock.now(), dump_reply(reply)
+        # As the row gives it back (tuples are lists there), so that what did not change is not edited.
+        now, body = self._clock.now(), json.loads(json.dumps(dump_reply(reply)))
         place = and_(
             messages.c.key == key,
             messages.c.platform == to.platform,

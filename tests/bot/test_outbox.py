@@ -15,8 +15,8 @@ from bot.chat.base import Address, SendFailed
 from bot.outbox import IN_ORDER, KEEP_DAYS, Outbox
 from bot.store import Store
 from bot.store.tables import buttons, events, messages
-from handlers.reply import Button, Line, Reply
-from remote.text import T
+from handlers.reply import Button, Code, Fold, Line, Reply, Table
+from remote.text import Mono, T
 from tests.bot.chats import Crash, Fault, MemoryChat, note
 from tests.bot.mortal import Life, MortalChat, MortalStore, end
 from tests.bot.waiting import until
@@ -66,6 +66,17 @@ async def test_a_message_is_shown_once(outbox: Outbox, store: Store, chat: Memor
         await drained(outbox)
 
     assert chat.calls == ["send ops one"]
+
+
+async def test_what_did_not_change_is_not_edited(outbox: Outbox, store: Store, chat: MemoryChat) -> None:
+    lines = Code(("one", "two"))
+    reply = Reply((Table(((Mono("a"), 1),)), lines, Fold(T("more"), (lines,))), ((Button(T("Do"), "/do"),),))
+    async with running(outbox):
+        for _ in range(3):
+            await post(outbox, store, OPS, reply, "a")
+            await drained(outbox)
+
+    assert len(chat.calls) == 1
 
 
 async def test_another_reply_under_its_key_edits_it(outbox: Outbox, store: Store, chat: MemoryChat) -> None:

@@ -135,6 +135,33 @@ async def test_writers_take_turns(store: Store) -> None:
         assert (await tx.execute(select(meta.c.value))).scalar_one() == "20"
 
 
+@pytest.mark.parametrize("moment", range(60))
+async def test_a_task_that_is_cancelled_leaves_no_lock_behind(moment: int, store_url: str) -> None:
+    """SQLAlchemy gives up a connection that is cancelled in mid-operation; aiosqlite's thread may keep it, with its lock."""
+    doomed = await open_store(store_url)
+
+    async def write(name: int) -> None:
+        for n in range(20):
+            async with doomed.begin() as tx:
+                await tx.execute(insert(meta).values(name=f"{name}.{n}", value=""))
+
+    async def read() -> None:
+        while True:
+            async with doomed.connect() as tx:
+                await tx.execute(select(meta))
+
+    tasks = [asyncio.create_task(work) for work in (write(0), write(1), read())]
+    for _ in range(moment * 2):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    async with asyncio.timeout(5), doomed.begin() as tx:
+        await tx.execute(insert(meta).values(name="after", value=""))
+    await doomed.close()
+
+
 async def test_a_reader_never_waits_for_a_writer(store: Store) -> None:
     async with store.begin() as tx:
         await tx.execute(insert(meta).values(name="a", value="b"))
