@@ -141,7 +141,7 @@ class PlanBook:
         plan = await self.find(request, plan_id)
         if plan.state == "undone":
             raise Refused("decided", T("Plan {plan} was already undone.", plan=Mono(plan.code)))
-        held = [step.state == "unknown" or (step.state == "done" if step.holds is None else step.holds) for step in plan.steps]
+        held = [step.stands for step in plan.steps]
         draft = undo(plan.draft, held, plan.id, plan.code) if plan.state in UNDOABLE else None
         if draft is None:
             raise Refused("nothing-to-undo", T("Plan {plan} did nothing that can be undone.", plan=Mono(plan.code)))

@@ -270,7 +270,7 @@ def _by_look(record: StepRecord) -> str:
         case True:
             return MARKS["done"]
         case False:
-            return MARKS["waiting"] if record.state in {"waiting", "skipped"} else MARKS["failed"]
+            return MARKS[record.state] if record.state in {"waiting", "skipped", "undone"} else MARKS["failed"]
         case None:
             return MARKS[record.state]
 
@@ -283,9 +283,7 @@ def _decision(plan: Plan) -> Iterator[Line]:
 
 def _undoable(plan: Plan) -> bool:
     """Whether any step that holds can be taken back."""
-    return plan.draft.undoes is None and any(
-        step.undo and (record.state == "done" if record.holds is None else record.holds) for step, record in _pairs(plan)
-    )
+    return plan.draft.undoes is None and any(step.undo and record.stands for step, record in _pairs(plan))
 
 
 def _running(plan: Plan) -> Body:

@@ -36,6 +36,11 @@ class StepRecord:
     output: str = ""
     holds: bool | None = None
 
+    @property
+    def stands(self) -> bool:
+        """Whether its effect may be on the host: it holds, or nobody knows how far it came."""
+        return self.state == "unknown" or (self.state == "done" if self.holds is None else self.holds)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

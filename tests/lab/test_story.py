@@ -171,3 +171,31 @@ async def test_a_kill_by_a_unit_s_limit_is_told_once(lab: Lab, tmp_path: Path, *
         await chat.wait(lambda: len([seen for seen in chat.shown() if victim in seen.text]) == 2)
         assert len([seen for seen in chat.shown() if "hog@300" in seen.text]) == 2, "one alert, one answer"
         await bot.stop()
+
+
+async def test_a_bot_that_dies_in_mid_plan_reads_and_never_repeats(lab: Lab, tmp_path: Path) -> None:
+    await asyncio.to_thread(lab.runbook)
+    before = await on(lab, LINKS)
+    async with stage("telegram") as chat, Bot(settings(lab, tmp_path, chat.settings)) as bot:
+        await chat.ready()
+        await tasks_in_hand(lab)
+        await chat.say("owner", "/fix prod")
+        await chat.press(await message(chat, "steps? frees? about"), "Approve", "owner")
+        await until(lab, "systemctl show -p ActiveState celery_worker | grep -q deactivating")
+        await bot.kill()
+        await bot.start()
+        card = await message(chat, "was interrupted", PLAN_S)
+        assert "celery-combined.service" in card.text
+
+        first, *others = (await on(lab, ACTIVE)).split()
+        assert first == "inactive", "what systemd had begun it ended"
+        assert others == ["active"] * 5, "and nothing after it was begun"
+        stops = "journalctl -u celery_worker.service -o cat --since -5min | grep -c '^Stopping'; true"
+        assert (await on(lab, stops)).strip() == "1"
+
+        await chat.press(card, "Undo", "owner")
+        await chat.press(await message(chat, "Take back plan"), "Approve", "owner")
+        await message(chat, "was undone", PLAN_S)
+        assert (await on(lab, ACTIVE)).split() == ["active"] * 6
+        assert await on(lab, LINKS) == before
+        assert (await on(lab, "ls /run/systemd/system; true")).split() == []
