@@ -97,11 +97,11 @@ async def serve(app: App, stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    doorway, watch = Doorway(app), Watch(app)
+    await doorway.open()  # first: where another process runs on this store, this one must touch nothing
     sender = asyncio.create_task(app.outbox.run(), name="outbox")
     sender.add_done_callback(lambda _: stop.set())
-    doorway, watch = Doorway(app), Watch(app)
     await app.runner.recover()
-    await doorway.open()
     for chat in app.chats.values():
         await chat.start(app.desk)
     await watch.start()

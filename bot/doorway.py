@@ -21,7 +21,7 @@ import structlog
 from bot import ask
 from bot.chat.console import plain
 from bot.i18n import render
-from bot.store import path_of
+from bot.store import StoreError, path_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,7 +57,9 @@ class Doorway:
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """Listen; a socket that a crash left behind is replaced."""
+        """Listen; a socket that a crash left behind is replaced. Raises StoreError when another process runs on the store."""
+        if await _answers(self._path):
+            raise StoreError("store: another memwarden runs on it already; stop that one, or give this one another store")
         if self._path.parent.name.startswith("memwarden-"):
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
         self._path.unlink(missing_ok=True)
@@ -113,10 +115,19 @@ async def through(store_url: str, person: str | None, text: str, *, as_json: boo
     reader, writer = await asyncio.open_unix_connection(socket_path(store_url), limit=LINE_LIMIT)
     try:
         await _say(writer, {"as": person, "text": text, "json": as_json})
-        while line := await reader.readline():
+        while (line := await reader.readline()).endswith(b"\n"):
             yield json.loads(line)
     finally:
         writer.close()
+
+
+async def _answers(path: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def _say(writer: asyncio.StreamWriter, what: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 _FEW = 10  # below this many GiB one decimal is worth its place
 
 
-def render(  # noqa: C901, PLR0911 - one line a kind of value
+def render(  # noqa: C901 - one line a kind of value
     value: Value, language: str, now: datetime | None = None, *, short: bool = False
 ) -> str:
     """The value in `language`. `now` says which day is today (a date is shown otherwise); `short` is for tables' cells.

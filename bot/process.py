@@ -102,6 +102,10 @@ async def ask_once(settings: Settings, person: str | None, text: str, *, as_json
         return _refuse("the running memwarden ended in mid-answer", as_json=as_json)
     except (ConnectionError, FileNotFoundError):
         pass
+    except PermissionError:
+        return _refuse("a memwarden runs on this store; only its own user or root may ask it", as_json=as_json)
+    except StoreError as trouble:
+        return _refuse(str(trouble), as_json=as_json)
     try:
         async with build(settings, {}) as app:
             return await _alone(app, name, text, as_json=as_json)

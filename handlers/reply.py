@@ -189,8 +189,12 @@ def _load_block(data: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a Block; Fold
 
 
 def _dump_button(button: Button) -> dict[str, Any]:
-    return {"label": dump(button.label), "command": button.command, "style": button.style,
-            "confirm": button.confirm and dump(button.confirm)}
+    return {
+        "label": dump(button.label),
+        "command": button.command,
+        "style": button.style,
+        "confirm": button.confirm and dump(button.confirm),
+    }
 
 
 def _load_button(data: Mapping[str, Any]) -> Button:

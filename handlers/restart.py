@@ -61,6 +61,4 @@ def known_unit(host: str, units: Units, name: str) -> Unit:
     raise Refused("not-found", T("There is no unit {unit} on {host}.", unit=word, host=Mono(host)))
 
 
-COMMAND = Command(
-    "restart", T("Propose the restart of one unit"), "/restart HOST UNIT", run, ("/restart prod celery.service",)
-)
+COMMAND = Command("restart", T("Propose the restart of one unit"), "/restart HOST UNIT", run, ("/restart prod celery.service",))

@@ -14,6 +14,7 @@ from remote.text import Mono, Percent, Size, Span, T, Text, When
 
 BIGGEST = 3
 
+
 @dataclass(frozen=True, slots=True)
 class MemoryIncident:
     """What the card needs to know. `memory` is the newest sample; `closed_at` is set once it recovered; `uses` the biggest users

@@ -355,8 +355,10 @@ def _rolled_back(plan: Plan) -> Body:
 
 
 def _undone(plan: Plan) -> Body:
-    lines: list[Block] = [Line(T("{mark} {number}. {step}", mark="↶" if step.undo else "·", number=number, step=step.text))
-                          for number, step in enumerate(plan.draft.steps, 1)]
+    lines: list[Block] = [
+        Line(T("{mark} {number}. {step}", mark="↶" if step.undo else "·", number=number, step=step.text))
+        for number, step in enumerate(plan.draft.steps, 1)
+    ]
     lost = [step.cannot_undo for step, record in _pairs(plan) if step.cannot_undo is not None and record.state == "done"]
     lines += [Line(T("↳ cannot be undone: {why}", why=why)) for why in lost]
     return (*lines, *_decision(plan)), ((Button(T("Memory"), f"/mem {plan.draft.host}"),),)

@@ -11,8 +11,17 @@ from handlers.request import Request
 from remote.remedies.base import Draft
 
 State = Literal[
-    "proposed", "approved", "running", "verified", "rolled-back", "failed", "expired", "declined", "superseded",
-    "interrupted", "undone",
+    "proposed",
+    "approved",
+    "running",
+    "verified",
+    "rolled-back",
+    "failed",
+    "expired",
+    "declined",
+    "superseded",
+    "interrupted",
+    "undone",
 ]
 FINAL: frozenset[State] = frozenset(
     {"verified", "rolled-back", "failed", "expired", "declined", "superseded", "interrupted", "undone"}

@@ -312,7 +312,7 @@ async def _closed(ssh: asyncssh.SSHClientConnection) -> None:
         ssh.abort()
 
 
-def _reason(error: Exception) -> Any:  # noqa: ANN401, PLR0911 - any value of a Text
+def _reason(error: Exception) -> Any:  # noqa: ANN401 - any value of a Text
     """Why it failed, in words, as far as they are ours."""
     match error:
         case ConnectionRefusedError():

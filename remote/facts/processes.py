@@ -169,8 +169,7 @@ def parse(output: str) -> Processes | Unreadable:
     places = _links(links)
     users = head.users
     processes = [
-        row.process(head, argv, users.get(row.uid, str(row.uid)), places)
-        for row, argv in zip(head.rows, argvs, strict=True)
+        row.process(head, argv, users.get(row.uid, str(row.uid)), places) for row, argv in zip(head.rows, argvs, strict=True)
     ]
     return Processes(_biggest_first(processes), head.boot_id)
 

@@ -116,7 +116,8 @@ _STAT = ("anon", "shmem", "kernel", "kernel_stack", "pagetables", "percpu", "sla
 # because list-unit-files works out presets (60 times slower than list-units: 4 to 8 s where that takes 0.2). A packaged
 # file without [Install] that does not run is nobody's service, and a bare template neither. xargs unquotes, so every
 # odd byte of a path (unit names hold `\x2d`) gets a backslash.
-SCRIPT = r"""
+SCRIPT = (
+    r"""
 [ -d /run/systemd/system ] && command -v systemctl >/dev/null 2>&1 || { echo '! unsupported systemd'; exit 0; }
 export SYSTEMD_COLORS=0 SYSTEMD_PAGER= QUOTING_STYLE=escape
 s=/etc/systemd/system
@@ -170,7 +171,10 @@ echo '= links'
 set +f
 links
 exit 0
-""".replace("@PROPERTIES@", ",".join(_PROPERTIES)).replace("@STAT@", "|".join(_STAT)).replace("@TELLING@", "|".join(TELLING))
+""".replace("@PROPERTIES@", ",".join(_PROPERTIES))
+    .replace("@STAT@", "|".join(_STAT))
+    .replace("@TELLING@", "|".join(TELLING))
+)
 
 _Block = dict[str, list[str]]
 

@@ -115,9 +115,7 @@ def _time_limit(name: Mono, limit_s: float | None) -> Text:
 
 def _stop_timeout(name: Mono, stop_s: float | None) -> Text:
     if stop_s is None:
-        return T(
-            "Not memory: {name} was being stopped and was not done in time. Give it more time (TimeoutStopSec).", name=name
-        )
+        return T("Not memory: {name} was being stopped and was not done in time. Give it more time (TimeoutStopSec).", name=name)
     return T(
         "Not memory: {name} was being stopped and was not done after {limit}. Give it more time (TimeoutStopSec).",
         name=name,

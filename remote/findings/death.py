@@ -35,8 +35,17 @@ from remote.services.base import Sign
 from remote.text import Text
 
 Cause = Literal[
-    "kernel-oom", "cgroup-limit", "systemd-oomd", "userspace-oom", "worker-timeout", "stop-timeout",
-    "time-limit", "container", "plan", "manual", "unknown",
+    "kernel-oom",
+    "cgroup-limit",
+    "systemd-oomd",
+    "userspace-oom",
+    "worker-timeout",
+    "stop-timeout",
+    "time-limit",
+    "container",
+    "plan",
+    "manual",
+    "unknown",
 ]
 Confidence = Literal["certain", "likely", "guess"]
 
@@ -67,6 +76,7 @@ class Kill:
     cgroup: str = ""
     stopped_unit: bool = False
     final: bool = True
+
 
 # Signs of one kill come within this time of each other; a pid is not used again so soon.
 _JOIN_US = 120_000_000

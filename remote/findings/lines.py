@@ -23,19 +23,13 @@ _VICTIM = re.compile(
 _ANCIENT = re.compile(_PREFIX + r"Out of memory: Killed process (?P<pid>\d{1,10}) \((?P<comm>.{0,64})\)\.?\s*", re.DOTALL)
 _SUMMARY = re.compile(_PREFIX + r"oom-kill:constraint=CONSTRAINT_(?P<constraint>[A-Z_]{1,20}),(?P<rest>.*)", re.DOTALL)
 _SUMMARY_END = re.compile(r"(?P<pid>\d{1,10}),uid=(?P<uid>\d{1,10})\s*")
-_OPENED = re.compile(
-    _PREFIX + r"(?P<comm>.{0,64}?) invoked oom-killer: gfp_mask=.*?order=(?P<order>-?\d{1,3}),.*", re.DOTALL
-)
+_OPENED = re.compile(_PREFIX + r"(?P<comm>.{0,64}?) invoked oom-killer: gfp_mask=.*?order=(?P<order>-?\d{1,3}),.*", re.DOTALL)
 _LIMIT = re.compile(_PREFIX + r"memory: usage \d{1,18}kB, limit (?P<limit>\d{1,18})kB, failcnt \d{1,20}\s*")
 _CHOSEN = re.compile(
     _PREFIX + r"(?P<msg>Out of [Mm]emory|Memory cgroup out of memory): Kill process \d{1,10} \(.{0,64}\) score \d.*", re.DOTALL
 )
-_OLD_GROUPS = re.compile(
-    _PREFIX + r"Task in (?P<cgroup>/.*?) killed as a result of limit of (?P<limited>/.*?)\s*", re.DOTALL
-)
-_GROUP_KILL = re.compile(
-    _PREFIX + r"Tasks in (?P<cgroup>/.*) are going to be killed due to memory\.oom\.group set\s*", re.DOTALL
-)
+_OLD_GROUPS = re.compile(_PREFIX + r"Task in (?P<cgroup>/.*?) killed as a result of limit of (?P<limited>/.*?)\s*", re.DOTALL)
+_GROUP_KILL = re.compile(_PREFIX + r"Tasks in (?P<cgroup>/.*) are going to be killed due to memory\.oom\.group set\s*", re.DOTALL)
 _SYSRQ = re.compile(_PREFIX + r"sysrq: (?:SysRq : )?Manual OOM execution\s*", re.IGNORECASE)
 # PAGE_COUNTER_MAX: no limit was set. The exact number depends on the page size.
 _UNLIMITED_KIB = 1 << 50
@@ -109,7 +103,7 @@ class SysRq:
 KernelLine = Victim | Summary | Opened | Limit | Chosen | Groups | GroupKill | SysRq
 
 
-def kernel_line(message: str) -> KernelLine | None:  # noqa: PLR0911 - one a shape
+def kernel_line(message: str) -> KernelLine | None:
     """What a line of the kernel's says of an OOM kill; None for all other lines."""
     if found := _VICTIM.match(message):
         return _victim(found)

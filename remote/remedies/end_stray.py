@@ -19,7 +19,7 @@ KIND = "end-stray"
 
 
 def propose(stray: Process, *, boot_id: str, title: str, frees_bytes: int, timeout_s: int, key: bytes) -> Step:
-    """End one stray master. `title` names its service; `timeout_s` is how long its task in hand may take; `key` seals its argv."""
+    """End one stray master. `title` names its service, `timeout_s` bounds its task in hand, `key` seals its argv."""
     same, pid = _same(stray, boot_id), stray.pid
     name = f"{title} (pid {pid})"
     wait = (

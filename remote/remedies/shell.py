@@ -79,10 +79,11 @@ def unlink(links: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 
 def relink(links: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """Bring exactly these symlinks back; what somebody put there since is left alone."""
-    return tuple(
-        f"mkdir -p {path(at.rsplit('/', 1)[0])} && {{ [ -e {path(at)} ] || [ -L {path(at)} ] || ln -s {shlex.quote(to)} {path(at)}; }}"
-        for at, to in links
-    )
+    return tuple(_relink(path(at), path(at.rsplit("/", 1)[0]), shlex.quote(to)) for at, to in links)
+
+
+def _relink(at: str, folder: str, to: str) -> str:
+    return f"mkdir -p {folder} && {{ [ -e {at} ] || [ -L {at} ] || ln -s {to} {at}; }}"
 
 
 def state(unit: str, *states: str) -> str:

@@ -25,9 +25,7 @@ _COMMANDS = frozenset(
     )
 )
 # celery.platforms.set_mp_process_title: `[celeryd: NODE:PROCESS] -active- (ARGUMENTS)`
-_WORKER_TITLE = re.compile(
-    r"\[celeryd: (?P<node>[^\s\]]*?):(?P<process>[\w-]+)\](?: -\w+-)?(?: \((?P<args>.*)\))?", re.DOTALL
-)
+_WORKER_TITLE = re.compile(r"\[celeryd: (?P<node>[^\s\]]*?):(?P<process>[\w-]+)\](?: -\w+-)?(?: \((?P<args>.*)\))?", re.DOTALL)
 # `[celery beat] ARGUMENTS`, and `[celery beat]` alone for the one that a worker forks (-B).
 _BEAT_TITLE = re.compile(r"\[(?:celery beat|celerybeat)(?::[\w-]+)?\](?: (?P<args>.*))?", re.DOTALL)
 # What an application's own celery object is called by habit: `proj`, `proj.celery` and `proj.celery:app` are one.

@@ -11,9 +11,7 @@ from remote.services.base import Kind, Role
 
 _NAMES = ("redis-server", "valkey-server", "keydb-server")
 # `redis-server 127.0.0.1:6379 [cluster]` is its own title; the child that saves is `redis-rdb-bgsave 127.0.0.1:6379`.
-_TITLE = re.compile(
-    r"\S*?(?:redis|valkey|keydb)-(?P<part>server|rdb-bgsave|aof-rewrite) (?P<address>\S*:\d+)(?: \[\w+\])?"
-)
+_TITLE = re.compile(r"\S*?(?:redis|valkey|keydb)-(?P<part>server|rdb-bgsave|aof-rewrite) (?P<address>\S*:\d+)(?: \[\w+\])?")
 # Debian's redis-server is a link: the executable is redis-check-rdb.
 _EXECUTABLE = re.compile(r"(?:redis|valkey|keydb)-(?:server|check-rdb|check-aof|sentinel)")
 
