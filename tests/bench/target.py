@@ -31,7 +31,7 @@ PermitRootLogin yes
 PasswordAuthentication no
 MaxStartups 100
 MaxSessions 10
-LogLevel ERROR
+LogLevel QUIET
 """
 
 # /run is empty but for what says that systemd is there; nothing outside of the namespace sees it. The account's start-up
