@@ -230,7 +230,7 @@ class Settings(BaseSettings):
     log: Literal["debug", "info", "warning"] = "info"
 
     @classmethod
-    def settings_customise_sources(  # noqa: D102 - pydantic-settings' own hook
+    def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
@@ -238,6 +238,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file."""
         del env_settings, dotenv_settings, file_secret_settings
         return (_Environment(settings_cls), init_settings)
 
