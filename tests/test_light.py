@@ -76,10 +76,9 @@ def undocumented(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text())
     if ast.get_docstring(tree) is None:
         yield str(path)
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
-            if ast.get_docstring(node) is None:
-                yield f"{path}:{node.lineno} {node.name}"
+    parts = (node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef))
+    bare = (node for node in parts if not node.name.startswith("_") and ast.get_docstring(node) is None)
+    yield from (f"{path}:{node.lineno} {node.name}" for node in bare)
 
 
 @pytest.mark.parametrize("floor", ["remote", "handlers", "bot"])
