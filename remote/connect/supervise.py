@@ -21,6 +21,8 @@ MARK = "MEMWARDEN_CHANNEL"
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
+# A signal's trap ends everything itself: dash runs it inside the exit trap when it came before the end of stdin, and its
+# `exit` would leave that trap halfway.
 # What is set here is seen by subshells but exported to nobody. POSIX only: dash, bash and busybox ash read it.
 SUPERVISOR = r"""exec 2>/dev/null
 mw_scan() {
@@ -65,8 +67,12 @@ done
 return 1
 }
 mw_q=
-trap 'mw_reap $$' 0
-trap 'exit 0' 1 2 13 15
+mw_bye() {
+trap '' 1 2 13 15
+mw_reap $$
+}
+trap mw_bye 0
+trap 'mw_bye; trap - 0; exit 0' 1 2 13 15
 """
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -302,6 +304,18 @@ async def test_a_stream_gives_lines_as_they_come_and_ends_on_the_host_with_its_c
 
     assert got == [b"one", b"two", b"three"]
     assert await eventually(lambda: not running(n) and shell.open_sessions == 0)
+
+
+async def test_a_sigterm_on_the_way_out_does_not_keep_the_shell_from_ending_all(host: Host) -> None:
+    n = unlikely_seconds()
+
+    async with host.stream(f"(setsid sleep {n} &); echo $$; while :; do sleep {n}; done") as lines:
+        pid = int(await anext(lines))
+        assert await eventually(lambda: len(running(n)) == 2)
+        # As when the host shuts down: dash looks at the signal only after the end of its stdin, in its exit trap.
+        os.kill(pid, signal.SIGTERM)
+
+    assert await eventually(lambda: not running(n))
 
 
 async def test_a_stream_whose_script_ends_ends(host: Host) -> None:
