@@ -124,27 +124,25 @@ def test_every_command_is_found_by_its_file() -> None:
     assert {command.run.__module__.rpartition(".")[2] for command in found.values()} == files
     assert len(found) == len(files)
     assert all(command.name == name for name, command in found.items())
-    assert found.keys() >= set(
-        [
-            "mem",
-            "top",
-            "duplicates",
-            "fix",
-            "why",
-            "services",
-            "hosts",
-            "help",
-            "start",
-            "whoami",
-            "approve",
-            "decline",
-            "details",
-            "undo",
-            "plans",
-            "restart",
-            "logs",
-        ]
-    )
+    assert found.keys() >= {
+        "mem",
+        "top",
+        "duplicates",
+        "fix",
+        "why",
+        "services",
+        "hosts",
+        "help",
+        "start",
+        "whoami",
+        "approve",
+        "decline",
+        "details",
+        "undo",
+        "plans",
+        "restart",
+        "logs",
+    }
 
 
 def test_every_command_has_a_file_for_each_module_that_is_not_shared() -> None:
