@@ -75,7 +75,9 @@ def test_an_over_long_line_is_cut_at_a_word() -> None:
     assert shown.endswith("word …")
 
 
-@given(st.text() | st.from_regex(r"((pass|token|secret|://|:|=|@|\"|'|bearer |\*\*\*|--| |abc12345678){1,4}){1,5}", fullmatch=True))
+@given(
+    st.text() | st.from_regex(r"((pass|token|secret|://|:|=|@|\"|'|bearer |\*\*\*|--| |abc12345678){1,4}){1,5}", fullmatch=True)
+)
 @example('token=***x password="a\\')
 def test_redacting_twice_changes_nothing(line: str) -> None:
     shown = redact(line)

@@ -25,7 +25,12 @@ def journal(output: str) -> Journal:
 
 
 def line(**fields: object) -> bytes:
-    entry = {"__CURSOR": CURSOR, "__REALTIME_TIMESTAMP": "1795477675628287", "__MONOTONIC_TIMESTAMP": "31513332", "_BOOT_ID": "9f87"}
+    entry = {
+        "__CURSOR": CURSOR,
+        "__REALTIME_TIMESTAMP": "1795477675628287",
+        "__MONOTONIC_TIMESTAMP": "31513332",
+        "_BOOT_ID": "9f87",
+    }
     return json.dumps(entry | fields).encode()
 
 
@@ -96,7 +101,8 @@ def test_trusted_fields_and_kernel_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"= lost", b"[]", b"nul", b"{}", b"[" * 9999, line(__REALTIME_TIMESTAMP="9" * 20), line(__CURSOR=""), b"\xff\xfe"]
+    "text",
+    [b"", b"= lost", b"[]", b"nul", b"{}", b"[" * 9999, line(__REALTIME_TIMESTAMP="9" * 20), line(__CURSOR=""), b"\xff\xfe"],
 )
 def test_what_is_no_entry_is_none(text: bytes) -> None:
     assert parse_entry(text) is None
@@ -113,7 +119,9 @@ def test_any_bytes_of_a_message_survive(message: bytes) -> None:
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=8)
 
 
-@given(st.dictionaries(st.sampled_from(["MESSAGE", "_PID", "__CURSOR", "__REALTIME_TIMESTAMP", "UNIT_RESULT"]), JSON), st.binary())
+@given(
+    st.dictionaries(st.sampled_from(["MESSAGE", "_PID", "__CURSOR", "__REALTIME_TIMESTAMP", "UNIT_RESULT"]), JSON), st.binary()
+)
 def test_no_line_breaks_it(fields: dict[str, object], noise: bytes) -> None:
     parse_entry(noise)
     parse_entry(line(**fields))
@@ -193,7 +201,9 @@ def test_no_cursor_or_a_false_one_starts_from_now(cursor: str | None) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("script", [watch_script(None), watch_script(CURSOR), kills_since(LONG_AGO).script, unit_log("a.service", 1).script])
+@pytest.mark.parametrize(
+    "script", [watch_script(None), watch_script(CURSOR), kills_since(LONG_AGO).script, unit_log("a.service", 1).script]
+)
 def test_every_shell_reads_the_scripts(shell: tuple[str, ...], script: str) -> None:
     assert subprocess.run([*shell, "-n", "-c", script], capture_output=True, check=True).stderr == b""
 

@@ -24,7 +24,9 @@ def test_a_real_server() -> None:
 
 
 def test_every_number_is_where_it_belongs() -> None:
-    output = "MemTotal: 100\nMemAvailable: 25\nSwapTotal: 8\nSwapFree: 2\nsome avg10=1.50\nfull avg10=0.25\noom_kill 7\nuptime 12.50\n"
+    output = (
+        "MemTotal: 100\nMemAvailable: 25\nSwapTotal: 8\nSwapFree: 2\nsome avg10=1.50\nfull avg10=0.25\noom_kill 7\nuptime 12.50\n"
+    )
     memory = parse(output)
     assert memory == Memory(102400, 25600, 8192, 2048, Pressure(1.5, 0.25), 7, 12.5)
     assert isinstance(memory, Memory)
@@ -49,7 +51,9 @@ def test_what_cannot_be_read_says_why(output: str, kind: str) -> None:
     assert answer.kind == kind
 
 
-@pytest.mark.parametrize("output", ["", "MemTotal:\n", "MemTotal: x\nMemAvailable: 1\nuptime 1\n", "MemTotal: 1\nMemAvailable: 1\n"])
+@pytest.mark.parametrize(
+    "output", ["", "MemTotal:\n", "MemTotal: x\nMemAvailable: 1\nuptime 1\n", "MemTotal: 1\nMemAvailable: 1\n"]
+)
 def test_anything_else_is_unparsable(output: str) -> None:
     with pytest.raises(Unparsable):
         parse(output)

@@ -56,7 +56,10 @@ def test_lines_that_are_no_schedule() -> None:
     assert parse("cron\t/etc/crontab\t1\tSHELL=/bin/sh\ncron\t/etc/crontab\t2\tsystemctl restart x\nnoise\n").all == ()
 
 
-@given(st.text(), st.sampled_from(["", "cron\t/a\t1\t* * * * * root ", "timer\t", "service\tExecStart=systemctl restart ", "script\t"]))
+@given(
+    st.text(),
+    st.sampled_from(["", "cron\t/a\t1\t* * * * * root ", "timer\t", "service\tExecStart=systemctl restart ", "script\t"]),
+)
 def test_no_text_breaks_it(text: str, start: str) -> None:
     parse(start + text)
 

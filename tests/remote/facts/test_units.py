@@ -147,7 +147,14 @@ def test_the_settings_hash_is_what_a_shell_can_compute() -> None:
 @pytest.mark.parametrize(
     ("lines", "used"),
     [
-        (["/sys/fs/cgroup/s/x/memory.stat:anon 10", "/sys/fs/cgroup/s/x/memory.stat:shmem 2", "/sys/fs/cgroup/s/x/memory.stat:kernel 3"], 15),
+        (
+            [
+                "/sys/fs/cgroup/s/x/memory.stat:anon 10",
+                "/sys/fs/cgroup/s/x/memory.stat:shmem 2",
+                "/sys/fs/cgroup/s/x/memory.stat:kernel 3",
+            ],
+            15,
+        ),
         (["/sys/fs/cgroup/s/x/memory.stat:anon 10", "/sys/fs/cgroup/s/x/memory.stat:slab 4"], 14),
         (["/sys/fs/cgroup/memory/s/x/memory.stat:total_rss 7", "/sys/fs/cgroup/memory/s/x/memory.stat:total_shmem 1"], 8),
         ([], None),
@@ -184,7 +191,9 @@ def test_anything_else_is_unparsable(output: str) -> None:
 
 @given(st.text(), st.integers(0, 70000), st.integers(0, 50))
 def test_no_text_breaks_it(text: str, at: int, cut: int) -> None:
-    whole = show(ExecStart="{ argv[]=/a ; ignore_errors=no }", ControlGroup="/s/x", TimeoutStopUSec="1min") + "= hashes\n= links\n"
+    whole = (
+        show(ExecStart="{ argv[]=/a ; ignore_errors=no }", ControlGroup="/s/x", TimeoutStopUSec="1min") + "= hashes\n= links\n"
+    )
     at %= len(whole)
     for output in (text, whole[:at] + text + whole[at + cut :]):
         try:

@@ -27,7 +27,9 @@ SITE = "/system.slice/site.service"
 
 def entry(at_s: float, message: str, **given: Any) -> Entry:  # noqa: ANN401 - any field
     fields: dict[str, Any] = {"boot_id": BOOT, **given}
-    return Entry(cursor=f"s={at_s};{message}", at=START + timedelta(seconds=at_s), monotonic_us=int(at_s * 1e6), message=message, **fields)
+    return Entry(
+        cursor=f"s={at_s};{message}", at=START + timedelta(seconds=at_s), monotonic_us=int(at_s * 1e6), message=message, **fields
+    )
 
 
 def kernel(at_s: float, message: str, **given: Any) -> Entry:  # noqa: ANN401 - any field
@@ -39,7 +41,9 @@ def systemd(at_s: float, message: str) -> Entry:
 
 
 def said(at_s: float, message: str, unit_name: str = "site.service", pid: int = 364, **given: Any) -> Entry:  # noqa: ANN401
-    return entry(at_s, message, **{"transport": "stdout", "system_unit": unit_name, "pid": pid, "identifier": "gunicorn", **given})
+    return entry(
+        at_s, message, **{"transport": "stdout", "system_unit": unit_name, "pid": pid, "identifier": "gunicorn", **given}
+    )
 
 
 def gunicorn(at_s: float, text: str, pid: int = 364, **given: Any) -> Entry:  # noqa: ANN401 - any field
@@ -50,7 +54,9 @@ def celery(at_s: float, text: str, unit_name: str = "celery.service") -> Entry:
     return said(at_s, f"[2026-11-23 20:29:14,193: ERROR/MainProcess] {text}", unit_name, identifier="celery")
 
 
-def dump(at_s: float, pid: int, name: str = "gunicorn", cgroup: str = SITE, limit_kib: int = 524288, limited: str = "") -> list[Entry]:
+def dump(
+    at_s: float, pid: int, name: str = "gunicorn", cgroup: str = SITE, limit_kib: int = 524288, limited: str = ""
+) -> list[Entry]:
     """A unit over its limit, as a kernel of today prints it."""
     return [
         kernel(at_s, f"{name} invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"),
@@ -100,7 +106,9 @@ def _recorded(name: str) -> list[Entry]:
 
 
 @pytest.mark.parametrize("expected", RECORDINGS, ids=lambda row: row[0])
-def test_a_recorded_kill_is_told_once_and_rightly(expected: tuple[str, int | None, str | None, str, str, int | None, int, bool]) -> None:
+def test_a_recorded_kill_is_told_once_and_rightly(
+    expected: tuple[str, int | None, str | None, str, str, int | None, int, bool],
+) -> None:
     name, pid, unit_name, cause, confidence, limit_mib, signal, stopped = expected
     kill = one(_recorded(name))
 
@@ -355,7 +363,11 @@ def test_a_lost_worker_is_told_later_as_proof() -> None:
 
 
 def test_postgres_says_which_child_was_killed() -> None:
-    line = said(1, "2026-11-23 20:00:00 UTC [1] LOG:  server process (PID 290) was terminated by signal 9: Killed", "postgresql@15-main.service")
+    line = said(
+        1,
+        "2026-11-23 20:00:00 UTC [1] LOG:  server process (PID 290) was terminated by signal 9: Killed",
+        "postgresql@15-main.service",
+    )
 
     assert verdict(one([line])) == (290, "postgresql@15-main.service", "unknown", "guess")
 
@@ -381,7 +393,12 @@ def test_a_stop_that_took_too_long_names_each_process() -> None:
 
 
 def test_a_main_process_killed_by_somebody_is_unknown() -> None:
-    kill = one([systemd(1, "site.service: Main process exited, code=killed, status=9/KILL"), systemd(1.1, "site.service: Failed with result 'signal'.")])
+    kill = one(
+        [
+            systemd(1, "site.service: Main process exited, code=killed, status=9/KILL"),
+            systemd(1.1, "site.service: Failed with result 'signal'."),
+        ]
+    )
 
     assert verdict(kill) == (None, "site.service", "unknown", "guess")
     assert kill.name == "site"
@@ -410,7 +427,11 @@ def test_a_kernel_line_without_a_group_gets_the_unit_that_systemd_names() -> Non
 
 def test_oomd_ends_a_group_and_is_told_once() -> None:
     lines = [
-        said(1, "Killed /system.slice/site.service due to memory used (9) / total (10) and swap used (9) / total (9) being more than 90.00%", "systemd-oomd.service"),
+        said(
+            1,
+            "Killed /system.slice/site.service due to memory used (9) / total (10) and swap used (9) / total (9) being more than 90.00%",
+            "systemd-oomd.service",
+        ),
         systemd(1.1, "site.service: systemd-oomd killed 4 process(es) in this unit."),
         systemd(1.2, "site.service: Main process exited, code=killed, status=9/KILL"),
         systemd(1.3, "site.service: Failed with result 'oom-kill'."),
@@ -430,7 +451,10 @@ def earlyoom(at_s: float, message: str) -> Entry:
 def test_earlyoom_asks_first_and_then_kills() -> None:
     lines = [
         earlyoom(1, "low memory! at or below SIGTERM limits: mem 10.00%, swap 10.00%"),
-        earlyoom(1.1, 'sending SIGTERM to process 5 uid 33 "gunicorn": oom_score 800, oom_score_adj 0, VmRSS 512 MiB, cmdline "g --key hunter2"'),
+        earlyoom(
+            1.1,
+            'sending SIGTERM to process 5 uid 33 "gunicorn": oom_score 800, oom_score_adj 0, VmRSS 512 MiB, cmdline "g --key hunter2"',
+        ),
     ]
     kill = one(lines)
     assert (*verdict(kill), kill.signal, kill.rss_bytes, kill.uid) == (5, None, "userspace-oom", "certain", 15, 512 * MIB, 33)
@@ -474,7 +498,9 @@ PLACES: tuple[tuple[str, tuple[str, str, bool] | None, str | None], ...] = (
 
 
 @pytest.mark.parametrize(("cgroup", "known", "expected"), PLACES)
-def test_a_group_belongs_to_the_unit_that_systemd_made_it_for(cgroup: str, known: tuple[str, str, bool] | None, expected: str | None) -> None:
+def test_a_group_belongs_to_the_unit_that_systemd_made_it_for(
+    cgroup: str, known: tuple[str, str, bool] | None, expected: str | None
+) -> None:
     units = Units((unit(known[0], "x", control_group=known[1], delegate=known[2]),)) if known else None
     kill = one(dump(10, 5, cgroup=cgroup), units=units)
 
@@ -491,7 +517,11 @@ def test_a_units_own_limit_stands_in_for_a_lost_line() -> None:
     assert one([summary, victim], units=units, machine_boot_id="c" * 32).limit_bytes is None
 
 
-@given(st.lists(st.sampled_from(["summary", "victim", "told"]), min_size=1, max_size=3, unique=True), st.integers(2, 30), st.randoms(use_true_random=False))
+@given(
+    st.lists(st.sampled_from(["summary", "victim", "told"]), min_size=1, max_size=3, unique=True),
+    st.integers(2, 30),
+    st.randoms(use_true_random=False),
+)
 def test_interleaved_kills_stay_apart(shapes: list[str], count: int, chance: random.Random) -> None:
     entries: list[Entry] = []
     for n in range(count):
@@ -507,7 +537,11 @@ def test_interleaved_kills_stay_apart(shapes: list[str], count: int, chance: ran
 _ENTRY = st.builds(
     entry,
     st.floats(0, 100),
-    st.one_of(st.text(max_size=120), st.binary(max_size=120).map(lambda raw: raw.decode("utf-8", "surrogateescape")), st.sampled_from([line.message for line in (*FORGED, *dump(1, 5))])),
+    st.one_of(
+        st.text(max_size=120),
+        st.binary(max_size=120).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
+        st.sampled_from([line.message for line in (*FORGED, *dump(1, 5))]),
+    ),
     transport=st.sampled_from(["kernel", "stdout", "journal", "syslog", ""]),
     facility=st.sampled_from([0, 1, 3, None]),
     pid=st.sampled_from([1, 364, None]),
@@ -526,7 +560,10 @@ def test_any_journal_gets_an_answer(entries: list[Entry]) -> None:
 
 def test_a_stream_tells_what_each_entry_changed() -> None:
     autopsy = Autopsy()
-    told = [autopsy.take(line) for line in [*dump(10, 415), gunicorn(11, sigkill(415)), systemd(12, "site.service: Failed with result 'oom-kill'.")]]
+    told = [
+        autopsy.take(line)
+        for line in [*dump(10, 415), gunicorn(11, sigkill(415)), systemd(12, "site.service: Failed with result 'oom-kill'.")]
+    ]
 
     assert [len(kills_) for kills_ in told] == [0, 0, 1, 1, 1, 1]
     assert not told[-1][0].final

@@ -151,7 +151,10 @@ def test_a_unit_that_crashes_again_and_again_does_not_do_the_work() -> None:
 def test_databases_are_never_twins() -> None:
     scene = Scene().stray(10, "/usr/bin/redis-server *:6379", exe="/usr/bin/redis-server")
     scene.runs("redis.service", "x", 20)
-    replaced = [replace(p, command=process(1, "/usr/bin/redis-server *:6379").command, exe="/usr/bin/redis-server") for p in scene.processes.all]
+    replaced = [
+        replace(p, command=process(1, "/usr/bin/redis-server *:6379").command, exe="/usr/bin/redis-server")
+        for p in scene.processes.all
+    ]
 
     assert find(Processes(tuple(replaced), BOOT), scene.units, POLICY) == ((), ())
 
@@ -180,9 +183,7 @@ def test_the_twin_to_keep_is_chosen_by_evidence(scene: Scene, policy: Policy, ke
 
 def test_what_an_unrelated_unit_wants_stays_before_a_shorter_name() -> None:
     scene = twins().runs("site.service", "/usr/bin/gunicorn app.wsgi", 400)
-    wanted = [
-        replace(u, relations={"WantedBy": ("site.service",)}) if u.id == "celery.service" else u for u in scene.units.all
-    ]
+    wanted = [replace(u, relations={"WantedBy": ("site.service",)}) if u.id == "celery.service" else u for u in scene.units.all]
     (group,) = find(scene.processes, Units(tuple(wanted)), POLICY)[0]
 
     assert keep(group) == "celery.service"
@@ -373,7 +374,11 @@ def test_a_unit_that_cannot_be_compared_makes_look_alikes() -> None:
 
 
 def test_a_units_bytes_are_its_cgroups_where_pss_is_unknown() -> None:
-    scene = Scene().runs("celery.service", WORKER, 200).runs("celery_worker.service", WORKER, 300, pss_bytes=None, used_bytes=90 * MIB)
+    scene = (
+        Scene()
+        .runs("celery.service", WORKER, 200)
+        .runs("celery_worker.service", WORKER, 300, pss_bytes=None, used_bytes=90 * MIB)
+    )
     assert groups(scene)[0].frees_bytes == 90 * MIB
 
     scene = Scene().runs("celery.service", WORKER, 200).runs("celery_worker.service", WORKER, 300, pss_bytes=None)
@@ -382,9 +387,7 @@ def test_a_units_bytes_are_its_cgroups_where_pss_is_unknown() -> None:
 
 def test_a_new_order_of_facts_changes_no_judgement() -> None:
     scene = runbook()
-    backwards = find(
-        Processes(tuple(reversed(scene.processes.all)), BOOT), Units(tuple(reversed(scene.units.all))), POLICY
-    )[0]
+    backwards = find(Processes(tuple(reversed(scene.processes.all)), BOOT), Units(tuple(reversed(scene.units.all))), POLICY)[0]
 
     assert [(keep(g), extra(g)) for g in backwards] == [(keep(g), extra(g)) for g in groups(scene)]
 

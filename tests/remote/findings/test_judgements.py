@@ -20,7 +20,9 @@ from tests.remote.findings.scene import BOOT, BOTH, MIB, WORKER, Scene, process,
 POLICY = Policy()
 
 
-def memory(used_percent: float = 50.0, total_bytes: int = 2 * GIB, swap: tuple[int, int] = (GIB, GIB), psi: Pressure | None = None) -> Memory:
+def memory(
+    used_percent: float = 50.0, total_bytes: int = 2 * GIB, swap: tuple[int, int] = (GIB, GIB), psi: Pressure | None = None
+) -> Memory:
     """`swap` is (total, free)."""
     return Memory(
         total_bytes=total_bytes,
@@ -86,7 +88,10 @@ def test_workers_that_no_option_names_are_counted() -> None:
     scene = Scene().runs("celery.service", "/usr/bin/celery -A app worker", 200, children=4)
     scene.runs("both.service", "/usr/bin/celery -A app worker -B", 300, children=3)
 
-    assert [(one.unit.id, one.workers) for one in sized(scene.units, scene.processes)] == [("celery.service", 4), ("both.service", 2)]
+    assert [(one.unit.id, one.workers) for one in sized(scene.units, scene.processes)] == [
+        ("celery.service", 4),
+        ("both.service", 2),
+    ]
 
 
 def test_a_stopped_unit_has_no_size_and_an_alias_has_one() -> None:
@@ -145,13 +150,24 @@ def test_what_restarts_a_service_by_itself_is_named() -> None:
 
 
 def test_processes_are_grouped_by_unit_then_service_then_name() -> None:
-    scene = runbook().stray(800, "vim notes", exe="/usr/bin/vim", pss_bytes=MIB).stray(801, "vim other", exe="/usr/bin/vim", pss_bytes=None, rss_bytes=MIB)
+    scene = (
+        runbook()
+        .stray(800, "vim notes", exe="/usr/bin/vim", pss_bytes=MIB)
+        .stray(801, "vim other", exe="/usr/bin/vim", pss_bytes=None, rss_bytes=MIB)
+    )
     found = {group.name: group for group in by_unit(scene.processes, scene.units)}
 
-    assert [group.name for group in by_unit(scene.processes, scene.units)][:2] == ["teaching_panel.service", "celery-combined.service"]
+    assert [group.name for group in by_unit(scene.processes, scene.units)][:2] == [
+        "teaching_panel.service",
+        "celery-combined.service",
+    ]
     assert (found["teaching_panel.service"].service, found["teaching_panel.service"].count) == ("gunicorn", 4)
     assert found["teaching_panel.service"].pss_bytes == 400 * MIB
-    assert (found["celery-worker"].unit, found["celery-worker"].service, found["celery-worker"].count) == (None, "celery-worker", 2)
+    assert (found["celery-worker"].unit, found["celery-worker"].service, found["celery-worker"].count) == (
+        None,
+        "celery-worker",
+        2,
+    )
     assert (found["vim"].service, found["vim"].count, found["vim"].pss_bytes, found["vim"].exact) == ("", 2, 2 * MIB, False)
     assert sum(group.count for group in found.values()) == len(scene.processes.all)
 

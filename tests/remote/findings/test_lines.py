@@ -151,7 +151,19 @@ def test_a_victims_command_line_is_left_out() -> None:
     assert without_command('VmRSS 5 MiB, cmdline "p --hunter2"') == "VmRSS 5 MiB, cmdline …"
 
 
-@given(st.text(max_size=300), st.sampled_from(["", "oom-kill:constraint=CONSTRAINT_MEMCG,", "Killed process 5 (", "a.service: Killing process 1 (", 'sending SIGTERM to process 1 "', "Killed /a"]))
+@given(
+    st.text(max_size=300),
+    st.sampled_from(
+        [
+            "",
+            "oom-kill:constraint=CONSTRAINT_MEMCG,",
+            "Killed process 5 (",
+            "a.service: Killing process 1 (",
+            'sending SIGTERM to process 1 "',
+            "Killed /a",
+        ]
+    ),
+)
 def test_any_text_is_read_or_left(text: str, start: str) -> None:
     message = start + text
     for read in (kernel_line, systemd_line, oomd_line, earlyoom_line):
@@ -169,9 +181,18 @@ def test_any_name_of_a_process_is_read_back(name: str) -> None:
     assert line.pid == summary.pid == 5
 
 
-@pytest.mark.parametrize("piece", [",task_memcg=", ",task=", ",pid=5", "(a) ", " invoked oom-killer: ", "order=1", " due to memory "])
+@pytest.mark.parametrize(
+    "piece", [",task_memcg=", ",task=", ",pid=5", "(a) ", " invoked oom-killer: ", "order=1", " due to memory "]
+)
 def test_a_long_hostile_line_takes_no_time(piece: str) -> None:
     flood = piece * (16_000 // len(piece))
-    for start in ("", "oom-kill:constraint=CONSTRAINT_MEMCG,", "a invoked oom-killer: gfp_mask=", "Killed /", "Task in /", "Tasks in /"):
+    for start in (
+        "",
+        "oom-kill:constraint=CONSTRAINT_MEMCG,",
+        "a invoked oom-killer: gfp_mask=",
+        "Killed /",
+        "Task in /",
+        "Tasks in /",
+    ):
         for read in (kernel_line, systemd_line, oomd_line, earlyoom_line):
             read(start + flood)

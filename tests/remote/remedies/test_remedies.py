@@ -357,3 +357,100 @@ def test_the_machine_s_rights_are_part_of_the_plan() -> None:
     draft = fix("prod", weak, Policy(), "")
     assert draft is not None
     assert draft.basis["root"] == "no"
+
+
+@pytest.mark.parametrize(
+    ("state", "links", "said"),
+    [("active", True, "do not start it at boot"), ("active", False, "Stop {unit}"), ("inactive", True, "Do not start")],
+)
+def test_only_what_is_there_is_taken_away(host: Host, state: str, *, links: bool, said: str) -> None:
+    more = {} if links else {"links": ()}
+    step = stopped(host.unit(active_state=state, **more))
+    assert said in step.text.msgid
+    assert ("systemctl stop" in "\n".join(step.commands)) == (state == "active")
+    assert ("rm -f" in "\n".join(step.commands)) == links
+    assert (step.interrupts is None) == (state != "active")
+    assert step.undo_text is not None
+    assert ("tart" in step.undo_text.msgid) == (state == "active")
+
+
+def test_a_stopped_twin_frees_nothing_and_one_without_links_is_no_step() -> None:
+    seen = runbook()
+
+    def asleep(*, links: bool) -> Draft | None:
+        units = tuple(
+            replace(one, active_state="inactive", main_pid=0, links=one.links if links else ())
+            if one.id in {"celery_beat.service", "celery_worker.service", "celery-combined.service"}
+            else one
+            for one in seen.units.all
+        )
+        gone = {one.pid for one in seen.processes.all if "celery_" in one.cgroup or "celery-combined" in one.cgroup}
+        strays = {one.pid for one in seen.processes.all if one.cgroup.startswith("/user.slice")}
+        left = tuple(one for one in seen.processes.all if one.pid not in gone | strays)
+        return fix("prod", replace(seen, units=Units(units), processes=replace(seen.processes, all=left)), Policy(), "")
+
+    linked = asleep(links=True)
+    assert linked is not None
+    assert [step.frees_bytes for step in linked.steps] == [0] * len(linked.steps)
+    assert asleep(links=False) is None
+
+
+def test_a_restart_of_what_is_not_loaded_or_must_not_be_touched_is_refused() -> None:
+    seen = runbook()
+    unit = seen.units.by_name("celery.service")
+    assert unit is not None
+    assert restart("prod", unit, seen, Policy(), "").steps[0].kind == "restart-unit"
+    with pytest.raises(CannotDraft):
+        restart("prod", replace(unit, load_state="not-found"), seen, Policy(), "")
+    with pytest.raises(CannotDraft):
+        restart("prod", unit, seen, Policy(never_touch=("celery.service",)), "")
+
+
+def test_a_kept_unit_that_does_not_run_makes_no_plan() -> None:
+    """Stopping the extras would leave no worker: whoever keeps one that sleeps must start it first."""
+    seen = runbook()
+    units = tuple(
+        replace(one, active_state="failed", sub_state="failed", main_pid=0) if one.id == "celery.service" else one
+        for one in seen.units.all
+    )
+    gone = tuple(one for one in seen.processes.all if not one.cgroup.endswith("/celery.service"))
+    asleep = replace(seen, units=Units(units), processes=replace(seen.processes, all=gone))
+    with pytest.raises(CannotDraft):
+        fix("prod", asleep, Policy(keep=("celery.service",)), "")
+
+
+def test_true_twins_make_no_plan_before_a_person_chose() -> None:
+    seen = runbook()
+    first = seen.units.by_name("celery-beat.service")
+    assert first is not None
+    second = replace(
+        first, id="celery-b33t.service", names=("celery-b33t.service",), main_pid=0, control_group="", description=first.description,
+        active_state="inactive",
+    )  # fmt: skip
+    same = replace(first, active_state="inactive", main_pid=0, control_group="")
+    quiet = replace(seen, units=Units((same, second)), processes=replace(seen.processes, all=()))
+    with pytest.raises(CannotDraft):
+        fix("prod", quiet, Policy(), "")
+
+
+def test_a_unit_with_a_health_url_is_asked_on_the_host(host: Host) -> None:
+    assert "curl" in shell.healthy("x.service", health_url="http://127.0.0.1:1/")
+    assert host.run(shell.healthy("x.service")).returncode == 0
+    assert host.run(shell.healthy("x.service", health_url="http://127.0.0.1:1/")).returncode != 0
+
+
+def test_a_unit_whose_files_could_not_be_read_is_still_looked_at(host: Host) -> None:
+    step = stopped(host.unit(settings_hash=""))
+    assert "sha256sum" not in step.check
+    assert host.run(step.check).returncode == 0
+
+
+def test_a_stray_whose_program_may_not_be_read_is_held_by_the_rest(host: Host) -> None:
+    running, process = sleeper()
+    try:
+        step = ended(replace(process, exe=None))
+        assert "readlink" not in step.check
+        assert host.run(step.check).returncode == 0
+    finally:
+        running.kill()
+        running.wait()

@@ -104,13 +104,21 @@ def test_a_command_line_says_what_a_python_program_does(line: str | tuple[str, .
 
 
 OTHERS: tuple[tuple[str | tuple[str, ...], str, dict[str, Any] | None], ...] = (
-    ("/usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/15/main -c x=y", "/usr/lib/postgresql/15/bin/postgres", {"app": "/var/lib/postgresql/15/main"}),
+    (
+        "/usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/15/main -c x=y",
+        "/usr/lib/postgresql/15/bin/postgres",
+        {"app": "/var/lib/postgresql/15/main"},
+    ),
     (("postgres: 15/main: checkpointer ",), "/usr/lib/postgresql/15/bin/postgres", {"app": "15/main", "master": False}),
     (("postgres: app db 127.0.0.1(3333) idle",), "/usr/lib/postgresql/15/bin/postgres", {"master": False}),
     (("/usr/bin/redis-server 127.0.0.1:6379",), "/usr/bin/redis-check-rdb", {"app": "127.0.0.1:6379", "master": True}),
     (("redis-rdb-bgsave 127.0.0.1:6379",), "/usr/bin/redis-check-rdb", {"master": False}),
     ("/usr/bin/redis-server /etc/redis/redis.conf --daemonize no", "/usr/bin/redis-server", {"app": "/etc/redis/redis.conf"}),
-    (("nginx: master process /usr/sbin/nginx -g daemon on; -c /etc/n.conf",), "/usr/sbin/nginx", {"app": "/etc/n.conf", "master": True}),
+    (
+        ("nginx: master process /usr/sbin/nginx -g daemon on; -c /etc/n.conf",),
+        "/usr/sbin/nginx",
+        {"app": "/etc/n.conf", "master": True},
+    ),
     (("nginx: worker process",), "/usr/sbin/nginx", {"master": False}),
     (("nginx: cache manager process",), "/usr/sbin/nginx", {"master": False}),
     ("/usr/sbin/nginx -t", "/usr/sbin/nginx", None),
@@ -297,7 +305,11 @@ def test_settings_tell_two_apart_only_where_both_say_them() -> None:
     def role(environment: str = "", line: str = WORKER) -> Role:
         return roles_of_unit(unit("a.service", line, environment=environment), processes)[0]
 
-    plain, one, other = role(), role("DJANGO_SETTINGS_MODULE=a CELERY_BROKER_URL=redis://:pw@h/0"), role("DJANGO_SETTINGS_MODULE=b")
+    plain, one, other = (
+        role(),
+        role("DJANGO_SETTINGS_MODULE=a CELERY_BROKER_URL=redis://:pw@h/0"),
+        role("DJANGO_SETTINGS_MODULE=b"),
+    )
 
     assert one.same_as(plain)
     assert not one.same_as(other)
@@ -326,7 +338,12 @@ def test_any_command_line_gets_an_answer(words: list[str], exe: str | None) -> N
     roles_of_unit(replace(unit("a.service", ""), exec_start=one.command), Processes((one,), BOOT))
 
 
-@given(st.lists(st.sampled_from(["-B", "-c", "2", "worker", "beat", "-A", "app", "celery", "-Q", "a,b", "multi", "--", "-m", "-"]), max_size=9))
+@given(
+    st.lists(
+        st.sampled_from(["-B", "-c", "2", "worker", "beat", "-A", "app", "celery", "-Q", "a,b", "multi", "--", "-m", "-"]),
+        max_size=9,
+    )
+)
 def test_any_order_of_celerys_words_gets_an_answer(words: list[str]) -> None:
     assert all(role.service.startswith("celery") for role in roles(process(10, ("python3", "/usr/bin/celery", *words))))
 
