@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.bench.target import SshTarget, ssh_target
+from tests.chaos.process import ROOT, environment
 
 
 @pytest.fixture
@@ -19,5 +22,8 @@ async def target(tmp_path: Path) -> AsyncIterator[SshTarget]:
 
 @pytest.fixture(scope="session")
 def pycache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the measured processes keep their byte code."""
-    return tmp_path_factory.mktemp("pycache")
+    """Byte code of all that the bot may import: who compiles pays for it in CPU and, for good, in memory."""
+    folder = tmp_path_factory.mktemp("pycache")
+    modules = "aiogram, asyncssh, slack_bolt.async_app, bot.process, bot.doorway, bot.watch, bot.chat.telegram, bot.store.migrate"
+    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True, cwd=ROOT, env=environment(folder))
+    return folder

@@ -122,7 +122,7 @@ async def test_the_memory_fact_beside_ssh_with_an_open_master(target: SshTarget)
     connection = await login(target, target.port)
     try:
         async with asyncio.timeout(10):
-            while not control.exists():  # noqa: ASYNC110 - ssh tells nobody
+            while not control.exists():
                 await asyncio.sleep(0.02)
         meters = [
             Meter("memwarden, memory", lambda: ask_memory(host), target),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 import re
@@ -42,6 +43,11 @@ def worked(telegram: TelegramEmulator) -> tuple[int, int]:
     return telegram.send_count, telegram.edit_count
 
 
+def more_than(telegram: TelegramEmulator, before: int) -> bool:
+    """Whether something was shown since."""
+    return telegram.send_count > before
+
+
 async def use(telegram: TelegramEmulator, until: float) -> tuple[int, int]:
     """Type every command and press every button that is offered, until the time is up; gives how many of each."""
     owner, pressed = telegram.people[OWNER], set[tuple[int, str]]()
@@ -52,7 +58,7 @@ async def use(telegram: TelegramEmulator, until: float) -> tuple[int, int]:
         before = telegram.send_count
         telegram.say(OPS, owner, f"/{command}")
         next(typed)
-        await telegram.wait_for(lambda before=before: telegram.send_count > before, 30)
+        await telegram.wait_for(functools.partial(more_than, telegram, before), 30)
         for message, label in [(m, label) for m in telegram.shown(OPS)[-2:] for label in m.labels]:
             if (message.id, label) not in pressed:
                 pressed.add((message.id, label))
@@ -77,6 +83,8 @@ async def test_telegram_and_ten_watched_hosts_fit_their_memory(target: SshTarget
             at_ready = status_bytes(bot.pid, "VmRSS")
             await telegram.wait_for(lambda: telegram.send_count >= len(HOSTS), 60)
             with_hosts, cpu = status_bytes(bot.pid, "VmRSS"), cpu_s(bot.pid)
+            await use(telegram, time.monotonic() + RUN_S / 2)
+            halfway = status_bytes(bot.pid, "VmRSS")
             typed, pressed = await use(telegram, time.monotonic() + RUN_S)
             rss, peak = status_bytes(bot.pid, "VmRSS"), status_bytes(bot.pid, "VmHWM")
             used = cpu_s(bot.pid) - cpu
@@ -87,17 +95,21 @@ async def test_telegram_and_ten_watched_hosts_fit_their_memory(target: SshTarget
     rows = [
         ["ready", f"{at_ready / MB:.1f}"],
         ["10 hosts connected, sampled and alerted", f"{with_hosts / MB:.1f}"],
+        ["half of the use", f"{halfway / MB:.1f}"],
         [f"{typed} commands, {pressed} presses, {sent} messages, {edited} edits later", f"{rss / MB:.1f}"],
         ["peak", f"{peak / MB:.1f}"],
     ]
-    show(f"RSS with Telegram and 10 hosts (limit {RSS_LIMIT_MB} MB; {used:.1f} s of CPU in {RUN_S} s of use)", ["when", "MB"], rows)
+    show(
+        f"RSS with Telegram and 10 hosts (limit {RSS_LIMIT_MB} MB; {used:.1f} s of CPU in {RUN_S} s of use)", ["when", "MB"], rows
+    )
     assert not refused
     assert status == 0
     assert rss <= RSS_LIMIT_MB * MB
 
 
 async def test_ready_and_help_cost_little_cpu(target: SshTarget, tmp_path: Path, pycache: Path) -> None:
-    first, again = [], []
+    first: list[float] = []
+    again: list[float] = []
     async with TelegramEmulator() as telegram:
         telegram.add_group(OPS)
         settings = write_settings(tmp_path, telegram, target, HOSTS, every_s=15)
@@ -110,7 +122,9 @@ async def test_ready_and_help_cost_little_cpu(target: SshTarget, tmp_path: Path,
                 finally:
                     await bot.stop()
     plain = [cpu_of("import aiogram", pycache) for _ in range(3)]
-    help_s = [cpu_of("import sys; sys.argv = ['memwarden', '--help']; from bot.cli import main; main()", pycache) for _ in range(4)]
+    help_s = [
+        cpu_of("import sys; sys.argv = ['memwarden', '--help']; from bot.cli import main; main()", pycache) for _ in range(4)
+    ]
     nothing = [cpu_of("", pycache) for _ in range(3)]
     rows = [
         [name, f"{min(times):.2f}", f"{statistics.median(times):.2f}", f"{min(times) / min(plain):.2f}"]
@@ -129,7 +143,7 @@ async def test_ready_and_help_cost_little_cpu(target: SshTarget, tmp_path: Path,
 
 def cpu_of(code: str, pycache: Path) -> float:
     """CPU seconds of a Python that runs this."""
-    measured = f"import atexit, os, sys; atexit.register(lambda: print(sum(os.times()[:4]), file=sys.stderr))\n{code}"
+    measured = f"import atexit, sys, time; atexit.register(lambda: print(time.process_time(), file=sys.stderr))\n{code}"
     command = [sys.executable, "-c", measured]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment(pycache))
     return float(done.stderr.split()[-1])

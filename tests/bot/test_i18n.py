@@ -103,7 +103,9 @@ def test_a_value_is_never_read_as_a_place(word: str, language: str) -> None:
     assert render(T("{host}", host=Mono(word), other="{host}"), language) == word
 
 
-def test_a_missing_catalogue_is_english(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_catalogue_is_english(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     i18n._catalogue.cache_clear()
     monkeypatch.setattr(i18n, "files", lambda _package: tmp_path)
     try:

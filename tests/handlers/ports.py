@@ -122,7 +122,9 @@ class TestPlans:
 
     async def recent(self, request: Request, hosts: tuple[str, ...]) -> tuple[Plan, ...]:
         """Newest first."""
-        return tuple(plan for plan in reversed(self.kept.values()) if plan.draft.host in hosts and plan.draft.host in request.room.hosts)
+        return tuple(
+            plan for plan in reversed(self.kept.values()) if plan.draft.host in hosts and plan.draft.host in request.room.hosts
+        )
 
     async def undo_draft(self, request: Request, plan_id: str) -> Draft:
         """What takes back the steps that hold."""
@@ -161,7 +163,9 @@ class TestCommands:
         return self.found.get(name)
 
 
-def make_plan(draft: Draft, *, id: str = "k7qxabcdefgh", code: str = "K7QX", proposed_by: str = "owner", at: datetime = NOW) -> Plan:  # noqa: A002
+def make_plan(
+    draft: Draft, *, id: str = "k7qxabcdefgh", code: str = "K7QX", proposed_by: str = "owner", at: datetime = NOW
+) -> Plan:
     """A proposed plan."""
     return Plan(
         id=id, code=code, digest=draft.digest, draft=draft, state="proposed",

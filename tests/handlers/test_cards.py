@@ -62,7 +62,9 @@ def test_kills_of_one_cause_share_their_lines_and_name_each_pid() -> None:
 
 def test_kills_of_several_causes_are_told_one_after_the_other() -> None:
     stray = kill(7, unit=None, name="python3", cause="manual", confidence="likely", limit_bytes=None, cgroup="/user.slice")
-    pair = [kill(8 + n, unit=None, name="node", cause="unknown", confidence="guess", rss_bytes=None, cgroup="/x") for n in range(2)]
+    pair = [
+        kill(8 + n, unit=None, name="node", cause="unknown", confidence="guess", rss_bytes=None, cgroup="/x") for n in range(2)
+    ]
     many = [kill(20 + n, unit=f"u{n}.service", stopped_unit=True, rss_bytes=None) for n in range(4)]
     shown = words(kill_card("prod", [stray, *pair, *many], NOW))
     assert "prod: 7 processes were killed" in shown
@@ -164,7 +166,9 @@ async def all_cards() -> list[Reply]:
     """One of every reply."""
     clock = TestClock()
     plans = TestPlans(clock)
-    desk = Desk(TestHosts({"prod": world(), "web": HostError("timeout", T("Which host?"))}), plans, clock, TestCommands(discover()))
+    desk = Desk(
+        TestHosts({"prod": world(), "web": HostError("timeout", T("Which host?"))}), plans, clock, TestCommands(discover())
+    )
     asked = [
         "/mem prod", "/mem all", "/top prod", "/duplicates prod", "/services prod", "/why prod", "/why prod 7", "/hosts", "/fix prod",
         "/plans", "/help", "/help fix", "/start", "/whoami", "/restart prod celery",
@@ -172,10 +176,14 @@ async def all_cards() -> list[Reply]:
     replies = [await desk.ask(make_request(line, hosts=("prod", "web"))) for line in asked]
     kills = [[kill(cause=cause, limit_group=group)] for cause in CAUSES for group in ("", "/a/b.service")]
     kills += [[kill(n) for n in range(count)] for count in (2, 5)]
-    kills += [[kill(1, unit=None), kill(2, unit="x", confidence="likely"), *[kill(n, name="n", confidence="guess") for n in range(6)]]]
+    kills += [
+        [kill(1, unit=None), kill(2, unit="x", confidence="likely"), *[kill(n, name="n", confidence="guess") for n in range(6)]]
+    ]
     replies += [kill_card("prod", group, NOW) for group in kills]
     replies += [plan_card(plan, NOW) for plan in STATES.values()] + [details_card(plan, NOW) for plan in STATES.values()]
-    replies += [memory_card("prod", one, NOW) for one in (incident(), incident(level="critical"), incident(closed_at=NOW, memory=CALM))]
+    replies += [
+        memory_card("prod", one, NOW) for one in (incident(), incident(level="critical"), incident(closed_at=NOW, memory=CALM))
+    ]
     replies += [choose_host("mem", ("prod", "web")), choose_host("mem", ())]
     return replies
 
@@ -245,7 +253,10 @@ def test_a_hostile_name_is_only_a_name(name: str, size: int) -> None:
     assert render(text, "en", NOW).startswith(f"{name}: ")
 
 
-@pytest.mark.parametrize(("severities", "expected"), [((), "plain"), (("info",), "plain"), (("info", "warning"), "warning"), (("warning", "critical"), "critical")])
+@pytest.mark.parametrize(
+    ("severities", "expected"),
+    [((), "plain"), (("info",), "plain"), (("info", "warning"), "warning"), (("warning", "critical"), "critical")],
+)
 def test_a_title_is_as_bad_as_the_worst_finding(severities: tuple[str, ...], expected: str) -> None:
     findings = [Finding("x", severity, T("x")) for severity in severities]  # type: ignore[arg-type]
     assert tone(findings) == expected
@@ -256,5 +267,3 @@ def test_memory_outside_units_is_grouped_by_cleaned_name() -> None:
     assert [use.pss_bytes for use in found] == sorted((use.pss_bytes for use in found), reverse=True)
     assert sum(use.pss_bytes for use in found) == sum(process.memory_bytes for process in PROCESSES.all) < GIB
     assert next(use for use in found if use.unit is None).count == 1
-
-

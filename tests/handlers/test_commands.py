@@ -408,7 +408,9 @@ async def test_a_unit_must_be_named_on_one_host(line: str, says: str) -> None:
     assert says in plain(usage.value.text)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("celary", "Did you mean celery.service?"), ("zzzz", "There is no unit zzzz on prod.")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("celary", "Did you mean celery.service?"), ("zzzz", "There is no unit zzzz on prod.")]
+)
 async def test_restart_knows_the_units(name: str, kind: str) -> None:
     with pytest.raises(Refused) as refused:
         await ask(f"/restart prod {name}")
@@ -436,7 +438,9 @@ async def test_logs_are_redacted() -> None:
     assert (got["unit"], len(got["lines"])) == ("celery.service", 2)
     assert len(data(await ask("/logs prod celery 1", desk(prod={"log": LOG})))["lines"]) == 1
     assert "has no lines" in words(await ask("/logs prod celery", desk(prod={"log": replace(QUIET, partial="own new")})))
-    assert "The journal is not whole: new" in words(await ask("/logs prod celery", desk(prod={"log": replace(LOG, partial="new")})))
+    assert "The journal is not whole: new" in words(
+        await ask("/logs prod celery", desk(prod={"log": replace(LOG, partial="new")}))
+    )
 
 
 async def test_no_reply_holds_a_place_without_a_value() -> None:

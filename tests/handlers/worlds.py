@@ -74,7 +74,12 @@ UNITS = Units(
         unit("celery.service", WORKER, pid=200, mtime_s=1e9 - 1000),
         unit("celery_worker.service", WORKER, pid=210),
         unit("celery-beat.service", BEAT, pid=220),
-        unit("postgresql@15-main.service", "/usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/15/main", pid=300, user="postgres"),
+        unit(
+            "postgresql@15-main.service",
+            "/usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/15/main",
+            pid=300,
+            user="postgres",
+        ),
     )
 )
 PROCESSES = Processes(
