@@ -7,6 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from bot import _lean as _lean  # noqa: PLC0414 - first, and for its effect only
 from bot import ask, logs
 from bot.app import build, serve
 from bot.chat.base import ChatDown
