@@ -72,6 +72,8 @@ class Marks:
 # One writer a host. The link's target is the holder: plan, pid of the shell that runs it, that process's start time. A holder
 # whose shell is gone (the link was cut) holds nothing any more.
 _BORN = 'born() { s=$(cat "/proc/$1/stat" 2>/dev/null) || return; s=${s##*) }; set -f -- $s; echo "${20}"; }'
+# Only one at a time looks at the lock and takes a dead one away (flock(2), on the plans' directory: gone with its shell).
+# Else two who find the same dead lock both get it: the second would remove what the first had just made.
 _CLAIM = (
     _BORN
     + """
@@ -79,22 +81,25 @@ umask 077; d=@PLANS@; l=@LOCK@; p=@PLAN@
 [ ! -e "$d/$p" ] || { echo "plan $p was already run here"; exit 75; }
 mkdir -p "$d" && mkdir "$d/$p" || exit 74
 echo @DIGEST@ >"$d/$p/digest"
+(flock 9 || { rm -rf "$d/$p"; exit 76; }
 i=0; until ln -s "$p @PID@ $(born @PID@)" "$l" 2>/dev/null; do
   set -f -- $(readlink "$l")
   [ -n "$2" ] && [ "$(born "$2")" = "$3" ] && { echo "plan $1 is changing this host"; rm -rf "$d/$p"; exit 76; }
   rm -f "$l"; i=$((i + 1)); [ $i -lt 5 ] || { echo "$l cannot be made"; rm -rf "$d/$p"; exit 76; }
-done
+done) 9<"$d"
 """
 )
 _RELEASE = 'case "$(readlink @LOCK@)" in @PLAN@" "*) rm -f @LOCK@;; esac'
 _LEFT = (
     _BORN
     + """
-l=@LOCK@; p=@PLAN@
+d=@PLANS@; l=@LOCK@; p=@PLAN@
+[ -d "$d" ] || exit 0
+(flock 9 || exit 1
 set -f -- $(readlink "$l")
 [ "$1" = "$p" ] || exit 0
 [ "$(born "$2")" != "$3" ] || exit 1
-rm -f "$l"
+rm -f "$l") 9<"$d"
 """
 )
 

@@ -115,6 +115,11 @@ class Ground:
         """What the lock says; empty when there is none."""
         return holder_in(self.place)
 
+    def forget(self) -> None:
+        """As if nobody had ever changed this host."""
+        Path(self.marks.lock).unlink()
+        shutil.rmtree(self.marks.plans)
+
     def hold(self, holder: str) -> None:
         """Make the lock as somebody else would."""
         Path(self.marks.lock).symlink_to(holder)
@@ -300,6 +305,19 @@ async def test_a_lock_whose_holder_is_gone_is_taken_over(holder: str, here: Grou
 
     assert (plan.state, here.log()) == ("verified", ["do a"])
     assert here.holder() == ""
+
+
+async def test_of_two_that_find_a_dead_lock_one_gets_it(here: Ground) -> None:
+    first, second = [await here.book.propose(request(), draft(touching(here.place, name), host=name)) for name in ("a", "b")]
+    async with here.host.converse() as one, here.host.converse() as other:
+        talks = [(one, first, await shell_of(one)), (other, second, await shell_of(other))]
+        for _ in range(40):
+            here.hold("dead 999999999 1")
+            came_to = await asyncio.gather(
+                *(talk.run(here.marks.claim(plan, shell), deadline_s=10) for talk, plan, shell in talks)
+            )
+            assert sorted(done.status for done in came_to) == [0, 76]
+            here.forget()
 
 
 async def test_marks_that_cannot_be_made_are_said_to_be_so(here: Ground) -> None:
