@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import socket
+import stat
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,10 +59,12 @@ class Doorway:
 
     async def open(self) -> None:
         """Listen; a socket that a crash left behind is replaced. Raises StoreError when another process runs on the store."""
-        if await _answers(self._path):
-            raise StoreError("store: another memwarden runs on it already; stop that one, or give this one another store")
         if self._path.parent.name.startswith("memwarden-"):
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            if not _private(self._path.parent):
+                raise StoreError(f"store: {self._path.parent} belongs to somebody else or is open to others; remove it")
+        if await _answers(self._path):
+            raise StoreError("store: another memwarden runs on it already; stop that one, or give this one another store")
         self._path.unlink(missing_ok=True)
         old = os.umask(0o177)
         try:
@@ -112,13 +115,25 @@ class Doorway:
 
 async def through(store_url: str, person: str | None, text: str, *, as_json: bool) -> AsyncIterator[dict[str, Any]]:
     """What the running process says to a question. Raises ConnectionError (also FileNotFoundError) when none runs."""
-    reader, writer = await asyncio.open_unix_connection(socket_path(store_url), limit=LINE_LIMIT)
+    path = socket_path(store_url)
+    if path.parent.name.startswith("memwarden-") and not _private(path.parent):
+        raise ConnectionRefusedError(f"{path.parent} belongs to somebody else or is open to others")
+    reader, writer = await asyncio.open_unix_connection(path, limit=LINE_LIMIT)
     try:
         await _say(writer, {"as": person, "text": text, "json": as_json})
         while (line := await reader.readline()).endswith(b"\n"):
             yield json.loads(line)
     finally:
         writer.close()
+
+
+def _private(folder: Path) -> bool:
+    """Whether a folder under /tmp is this user's alone: anybody could have made one of that name first."""
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return True  # nobody listens there
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 async def _answers(path: Path) -> bool:
