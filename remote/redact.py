@@ -43,6 +43,8 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (_KNOWN, HIDDEN),
         # JSON web tokens
         (r"\beyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?", HIDDEN),
+        # a whole word --password=x or KEY=x: what it is set to may hold any character but a space
+        (rf"((?<!\S)[\w.-]*{_NAMES}[\w.-]*=){_VALUE}\S*", rf"\1{HIDDEN}"),
         # --password=x, KEY=x, key: x, "key": "x", {'key': 'x'}
         (rf"({_NAMES}[\w.-]*[\"']?\s*(?:=>|:=|=|:)\s*){_VALUE}", rf"\1{HIDDEN}"),
         # --password x, identified by x
@@ -50,9 +52,9 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (rf"(\bidentified\s+by\s+){_VALUE}", rf"\1{HIDDEN}"),
         # mysql -pSECRET, redis-cli -a SECRET, sshpass -p SECRET, curl -u user:SECRET
         (r"(\b(?:mysql|mysqldump|mysqladmin|mariadb|mariadb-dump)\b[^|;\n]*?\s-p)[^\s\"']+", rf"\1{HIDDEN}"),
-        (rf"(\bredis-cli\b[^|;\n]*?\s-a\s+){_VALUE}", rf"\1{HIDDEN}"),
+        (rf"(\bredis-cli\b[^|;\n]*?\s-a\s*){_VALUE}", rf"\1{HIDDEN}"),
         (rf"(\bsshpass\s+-p\s*){_VALUE}", rf"\1{HIDDEN}"),
-        (r"(\s(?:-u|--user|--proxy-user)[\s=]+[^\s:\"']+:)[^\s\"']+", rf"\1{HIDDEN}"),
+        (r"(\s(?:-u|--user[\s=]|--proxy-user[\s=])[\s=]*[^\s:\"'/]+:)[^\s\"']+", rf"\1{HIDDEN}"),
         # a key-like word shortly after a secret's name: `token is 3f2a…`, `secret 123e4567-e89b-…`
         (rf"({_NAMES}\b[^\w\n]{{1,3}}(?:\w{{1,6}}[^\w\n]{{1,3}}){{0,2}})(?=[\w-]*\d)[\w-]{{12,}}", rf"\1{HIDDEN}"),
     )
