@@ -326,7 +326,7 @@ class Settings(BaseSettings):
 
 def load(config: Path | None) -> Settings:
     """The settings from `config`, or the first of the usual places, or the built-in default. Raises SettingsError."""
-    path = config or next((place for place in PLACES if place.is_file()), None)
+    path = config or next((place for place in PLACES if _is_there(place)), None)
     data: dict[str, Any] = {}
     if path is not None:
         try:
@@ -342,6 +342,15 @@ def load(config: Path | None) -> Settings:
     except ValidationError as trouble:
         raise SettingsError("\n".join(_trouble(path, error) for error in trouble.errors())) from None
     return _with_defaults(settings)
+
+
+def _is_there(place: Path) -> bool:
+    """Whether settings are there. Ones that may not be looked at count (reading them says so), but for the directory that one
+    happens to be in: `runuser -u memwarden` keeps root's."""
+    try:
+        return place.is_file()
+    except PermissionError:
+        return place.is_absolute()
 
 
 def _with_defaults(settings: Settings) -> Settings:
