@@ -90,7 +90,8 @@ class KillRule:
         return told
 
     async def _storm(self, tx: AsyncConnection, host: str, kill: Kill) -> str:
-        """The message of a kill just before this one, if there is one."""
+        """The message of a kill just before this one, if there is one; not for ever: an edit makes no sound, and a program that
+        dies every minute is told anew as often as an incident that lasts."""
         near = timedelta(seconds=STORM_S)
         query = (
             select(kills.c.told)
@@ -98,7 +99,11 @@ class KillRule:
             .order_by(kills.c.at.desc())
             .limit(1)
         )
-        return (await tx.execute(query)).scalar() or ""
+        told = (await tx.execute(query)).scalar() or ""
+        first = select(kills.c.at).where(kills.c.host == host, kills.c.told == told).order_by(kills.c.at).limit(1)
+        began = (await tx.execute(first)).scalar()
+        lasts = timedelta(seconds=self._settings.alerts_of(host).repeat)
+        return told if began is None or kill.at - began < lasts else ""
 
     async def _show(self, tx: AsyncConnection, host: str, key: str) -> None:
         """The card of all kills that this message tells."""

@@ -344,6 +344,16 @@ async def test_a_storm_shares_a_message_that_names_each_pid(coroner: Coroner) ->
     assert all(str(100 + n) in text for n in range(5))
 
 
+async def test_a_storm_that_lasts_is_told_anew_now_and_then(coroner: Coroner) -> None:
+    for n in range(int(4 * 3600 / STORM_S) + 2):
+        await coroner.keep(kill(100 + n, n * STORM_S))
+
+    assert coroner.titles() == [
+        "prod: 120 gunicorn of site.service were killed",
+        "prod: 2 gunicorn of site.service were killed",
+    ]
+
+
 async def test_what_was_missed_is_one_message(coroner: Coroner) -> None:
     await coroner.keep(*(kill(n, n * 3600) for n in range(-10, -2)), batch="first:prod")
 
