@@ -19,12 +19,12 @@ pytestmark = pytest.mark.bench
 LIMIT_S = 5.0
 
 
-async def until_stuck(target: SshTarget) -> dict[int, str]:
-    """The target's processes once a question hangs and the journal's stream is open beside it."""
+async def until_waiting(target: SshTarget, count: int) -> dict[int, str]:
+    """The target's processes once so many of its tools wait for ever."""
     async with asyncio.timeout(30):
         while True:
             found = target.processes()
-            if sum(command.startswith("sleep 9") for command in found.values()) >= 2:
+            if sum(command.startswith("sleep 9") for command in found.values()) >= count:
                 return found
             await asyncio.sleep(0.05)
 
@@ -37,12 +37,10 @@ async def test_nothing_is_left_on_the_target_after_the_bot_was_killed(target: Ss
         bot = await BotProcess.start(settings, pycache, tmp_path / "bot.log")
         try:
             await bot.ready()
-            telegram.say(OPS, owner, "/hosts prod")
-            await telegram.wait_for(lambda: telegram.shown(OPS), 30)
-            await asyncio.sleep(3)  # the watch has its stream by then, or until_stuck waits in vain
+            await until_waiting(target, 1)  # the journal's stream
             target.stuck.touch()
             telegram.say(OPS, owner, "/mem prod")
-            before = await until_stuck(target)
+            before = await until_waiting(target, 2)
         finally:
             await bot.kill()
     killed_at, rows = time.monotonic(), []
