@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from handlers.ports.plans import Measure, Plan, StepState
+from remote.connect.base import Done
 from remote.errors import HostError
 from remote.facts.memory import MEMORY, Memory
 from remote.facts.processes import PROCESSES, Processes
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from bot.plans import PlanBook
-    from remote.connect.base import Conversation, Done, Host
+    from remote.connect.base import Conversation, Host
     from remote.remedies.base import Step
 
 log = structlog.get_logger(__name__)
@@ -226,6 +227,8 @@ class _Run:
         """Raises HostError when the link ends first: then nobody knows yet what holds."""
         before = await _measure(self._host)
         async with self._host.converse() as talk:
+            if not await self._the_same_host(before):
+                return
             pid = (await talk.run("echo $$", deadline_s=QUICK_S)).output.strip()
             if not pid.isdigit():
                 raise HostError("no-shell", T("{host} did not tell its shell's process id.", host=Mono(self._plan.draft.host)))
@@ -237,6 +240,14 @@ class _Run:
                 await self._steps(talk, before)
             finally:
                 await self._release(talk)
+
+    async def _the_same_host(self, before: Measure | None) -> bool:
+        """Whether the host proved the key that the plan was drawn with: a name may lead to another machine by now."""
+        drawn = self._plan.draft.basis.get("host_key", "")
+        if not drawn or self._host.host_key == drawn:
+            return True
+        await self._fail(Done(1, f"this host proves the key {self._host.host_key}, the plan was drawn with {drawn}"), before)
+        return False
 
     async def _steps(self, talk: Conversation, before: Measure | None) -> None:
         done: list[int] = []

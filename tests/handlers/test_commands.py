@@ -526,3 +526,14 @@ def test_two_commands_of_one_name_are_a_mistake(tmp_path: Path, monkeypatch: pyt
         discover()
     for name in ("one", "two"):
         sys.modules.pop(f"handlers.{name}", None)
+
+
+@pytest.mark.parametrize("line", ["/start", "/whoami"])
+async def test_a_chat_that_sees_no_host_is_not_told_of_any(line: str) -> None:
+    assert "From here you can ask" not in words(await ask(line, hosts=()))
+    assert "From here you can ask" in words(await ask(line))
+
+
+@pytest.mark.parametrize("name", sorted(discover()))
+async def test_help_about_one_command_is_its_usage(name: str) -> None:
+    assert discover()[name].usage in words(await ask(f"/help {name}"))
