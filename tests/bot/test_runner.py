@@ -514,3 +514,10 @@ def test_a_crash_is_no_error_that_anybody_catches() -> None:
 def test_marks_are_the_design_s() -> None:
     assert Marks() == Marks("/var/lib/memwarden/plans", "/run/memwarden.lock")
     assert replace(Pace(), pause_s=2.0).settle_s == 45.0
+
+
+async def test_another_machine_under_the_same_name_is_not_changed(here: Ground) -> None:
+    plan = await here.run(replace(draft(touching(here.place, "a")), basis={"host_key": "SHA256:another", "root": "root"}))
+    assert plan.state == "failed"
+    assert "SHA256:another" in plan.output
+    assert not (here.place / "a").exists()
