@@ -74,10 +74,11 @@ def remote_chats(settings: Settings) -> dict[str, Chat]:
 
 
 def _chats(settings: Settings, person: str | None, stop: asyncio.Event) -> dict[str, Chat]:
-    """Every chat to run. The console is one of them when stdin is a terminal or there is no other."""
+    """Every chat to run. The console is one of them when somebody has it and stdin is a terminal, or when there is no other."""
     chats = remote_chats(settings)
     terminal = sys.stdin is not None and sys.stdin.isatty()
-    if terminal or not chats:
+    somebody = person is not None or any(one.console for one in settings.people.values())
+    if (terminal and somebody) or not chats:
         name = ask.who(settings, person)
         language = settings.people[name].language or settings.language
         on_end = None if chats else stop.set

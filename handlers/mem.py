@@ -23,6 +23,7 @@ from handlers.cards.host import (
     uses,
     uses_table,
 )
+from handlers.cards.journal import partial_lines
 from handlers.command import Command
 from handlers.every import Part, every
 from handlers.ports.clock import Clock
@@ -95,6 +96,7 @@ class Sight:
     memory: Memory
     uses: tuple[Use, ...]
     kills: tuple[Kill, ...] | None
+    partial: str
     findings: tuple[Finding, ...]
 
 
@@ -130,7 +132,10 @@ def judge(host: str, answers: Answers, kills_fact: Fact[Journal], policy: Policy
         *unread({"processes": processes, "units": units, "schedules": timers, "journal": journal}),
     ]
     dead = None if isinstance(journal, Unreadable) else tuple(death.kills(journal.entries, units=known_units))
-    return Sight(memory, uses(known, known_units), dead, by_severity(found))
+    partial = "" if isinstance(journal, Unreadable) else journal.partial
+    if not dead and "own" in partial.split():
+        dead = None  # who sees only his own messages does not know that nobody was killed
+    return Sight(memory, uses(known, known_units), dead, partial, by_severity(found))
 
 
 def _of_schedules(timers: Schedules | Unreadable, units: Units) -> Iterator[Finding]:
@@ -164,6 +169,7 @@ def card(host: str, sight: Sight) -> tuple[Block, ...]:
         Line(swap_sentence(memory)),
         Line(pressure_sentence(memory)),
         Line(kills_sentence(sight)),
+        *partial_lines(sight.partial),
         Line(T("Up for {time}", time=Span(memory.uptime_s))),
     ]
     if sight.uses:

@@ -537,3 +537,11 @@ async def test_a_chat_that_sees_no_host_is_not_told_of_any(line: str) -> None:
 @pytest.mark.parametrize("name", sorted(discover()))
 async def test_help_about_one_command_is_its_usage(name: str) -> None:
     assert discover()[name].usage in words(await ask(f"/help {name}"))
+
+
+async def test_mem_does_not_say_that_nobody_was_killed_where_it_may_not_look() -> None:
+    blind = world(kills=Journal((), "own"))
+    reply = await ask("/mem prod", desk(prod=blind))
+    assert data(reply)["kills_24h"] is None
+    assert "No kills in 24 h" not in words(reply)
+    assert "I may read only my own messages" in words(reply)
