@@ -37,6 +37,9 @@ def status_bytes(pid: int, name: str) -> int:
 class BotProcess:
     """One life of `memwarden run`."""
 
+    class Gone(Exception):  # noqa: N818 - it is what a killed process is
+        """It ended before it was ready; with its log."""
+
     def __init__(self, process: asyncio.subprocess.Process, log: Path, began_at: int) -> None:
         """Use `start`."""
         self._process = process
@@ -69,10 +72,11 @@ class BotProcess:
         return self._log.read_bytes()[self._began_at :].decode(errors="replace")
 
     async def ready(self) -> float:
-        """Wait until it is; gives the seconds of CPU it took. Raises AssertionError with its log when it ends instead."""
+        """Wait until it is; gives the seconds of CPU it took. Raises Gone when it ends instead."""
         async with asyncio.timeout(READY_S):
             while " ready " not in self.said:
-                assert self._process.returncode is None, self.said
+                if self._process.returncode is not None:
+                    raise self.Gone(self.said)
                 await asyncio.sleep(0.01)
         return cpu_s(self.pid)
 

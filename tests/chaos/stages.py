@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from tests.chaos.story import Shown
+from tests.chaos.story import ALERT, Shown
 from tests.emulators.faults import Hold as SlackHold
 from tests.emulators.slack import BOT_USER, Slack
 from tests.emulators.slack import Message as SlackMessage
@@ -91,11 +92,15 @@ class TelegramStage:
         self._telegram.say(GROUP, self._owner, f"/{command}")
 
     async def press_top(self) -> None:
-        """See `Stage`. The answer comes again where it was lost: whoever presses takes the newest."""
-        self._telegram.press(self._report(), "Top", self._owner)
+        """See `Stage`. Whoever is faster than the bot's own note of its message, or took the one that is left, presses again."""
+        while True:
+            query = self._telegram.press(self._report(), "Top", self._owner)
+            await self._telegram.wait_for(functools.partial(self._telegram.toasts_of, query), FOREVER_S)
+            if not any("older message" in toast.text for toast in self._telegram.toasts_of(query)):
+                return
 
     def _report(self) -> Message:
-        return next(m for m in reversed(self._telegram.shown(GROUP)) if "memory is" not in m.texts[0] and "Top" in m.labels)
+        return next(m for m in reversed(self._telegram.shown(GROUP)) if ALERT not in m.texts[0] and "Top" in m.labels)
 
 
 @dataclass
@@ -134,7 +139,7 @@ class SlackStage:
 
     def shown(self) -> list[Shown]:
         """See `Stage`."""
-        return [Shown([*(edit.shown() for edit in message.edits), message.shown()]) for message in self._mine()]
+        return [Shown([*(edit.shown for edit in message.edits), message.shown()]) for message in self._mine()]
 
     def calls(self) -> int:
         """See `Stage`."""
@@ -162,7 +167,7 @@ class SlackStage:
 
     def _report(self) -> SlackMessage:
         labelled = [m for m in self._mine() if "Top" in [button.label for button in m.buttons]]
-        return next(m for m in reversed(labelled) if "memory is" not in m.shown())
+        return next(m for m in reversed(labelled) if ALERT not in m.shown())
 
 
 @contextlib.asynccontextmanager

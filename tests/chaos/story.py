@@ -15,6 +15,7 @@ from typing import Protocol
 from tests.chaos.process import BotProcess
 
 AGAIN = "This may have been shown before."
+ALERT = "here: memory is"
 STAGES = ("before", "taken", "answered")
 STORY_S = 60.0
 
@@ -111,18 +112,24 @@ class Lives:
         text += f'[hosts.here]\naddress = "local"\n[alerts]\n{alerts}'
         (self._folder / "memwarden.toml").write_text(text, encoding="utf-8")
 
-    async def next(self) -> None:
-        """SIGKILL, and another life."""
-        async with self._turn:
-            if self._bot is not None:
-                await self._bot.kill()
-            self._bot = await BotProcess.start(self._folder / "memwarden.toml", self._pycache, self._folder / "bot.log")
+    async def begin(self) -> None:
+        """A life begins."""
+        self._bot = await BotProcess.start(self._folder / "memwarden.toml", self._pycache, self._folder / "bot.log")
 
     async def end(self) -> None:
-        """SIGTERM; it must end well."""
-        async with self._turn:
-            assert self._bot is not None
-            assert await self._bot.stop() == 0, self._bot.said
+        """SIGTERM, which loses nothing; a life that is killed meanwhile is followed by another, whose end is asked for then."""
+        while True:
+            bot = self._bot
+            assert bot is not None
+            with contextlib.suppress(BotProcess.Gone):
+                await bot.ready()
+                status = await bot.stop()
+                async with self._turn:
+                    if self._bot is bot:
+                        assert status == 0, bot.said
+                        return
+            async with self._turn:
+                assert self._bot is not bot, bot.said
 
     async def kill(self) -> None:
         """The last one, whatever it does."""
@@ -139,22 +146,25 @@ class Lives:
             for killer in killers:
                 killer.cancel()
             ended = await asyncio.gather(*killers, return_exceptions=True)
-            for _, hold in self._holds:
-                hold.release()
         for one in ended:
             if isinstance(one, Exception):
                 raise one
 
     async def _die(self, death: Death, hold: Held) -> None:
         await hold.reached()
-        assert self._bot is not None
         async with self._turn:
-            await self._bot.kill()
+            await self._kill_at(death, hold)
+
+    async def _kill_at(self, death: Death, hold: Held) -> None:
+        assert self._bot is not None
+        await self._bot.kill()
         self.died += 1
         # An answer that was sent may still have been on its way when the bot was killed.
         self.lost += hold.sends and death.stage != "before"
-        hold.release()
-        await self.next()
+        # What was stopped before it was taken never is: its connection is gone.
+        if death.stage != "before":
+            hold.release()
+        await self.begin()
 
 
 async def tell(stage: Stage, folder: Path, pycache: Path, deaths: Sequence[Death]) -> Lives:
@@ -162,7 +172,7 @@ async def tell(stage: Stage, folder: Path, pycache: Path, deaths: Sequence[Death
     lives = Lives(stage, folder, pycache, deaths)
     lives.configure(HIGH)
     try:
-        await lives.next()
+        await lives.begin()
         async with lives.dying():
             await _play(stage, lives)
             await lives.end()
@@ -181,8 +191,9 @@ async def _play(stage: Stage, lives: Lives) -> None:
     await stage.wait_for(lambda: reports(stage), STORY_S)
     await stage.press_top()
     await stage.wait_for(lambda: tops(stage), STORY_S)
+    await lives.end()
     lives.configure(LOW)
-    await lives.next()
+    await lives.begin()
     await stage.wait_for(lambda: alerts(stage) and "fine again" in alerts(stage)[-1].text, STORY_S)
 
 
@@ -203,7 +214,7 @@ def judge(stage: Stage, lives: Lives) -> None:
 
 def alerts(stage: Stage) -> list[Shown]:
     """The messages about the incident."""
-    return [message for message in stage.shown() if message.texts[0].startswith("here: memory is")]
+    return [message for message in stage.shown() if ALERT in message.texts[0]]
 
 
 def tops(stage: Stage) -> list[Shown]:
@@ -213,11 +224,8 @@ def tops(stage: Stage) -> list[Shown]:
 
 def reports(stage: Stage) -> list[Shown]:
     """The answers to /mem."""
-    return [
-        message
-        for message in stage.shown()
-        if message.texts[0].startswith("here: ") and "Swap" in message.texts[0] and "memory is" not in message.texts[0]
-    ]
+    told = alerts(stage)
+    return [message for message in stage.shown() if "Swap" in message.texts[0] and message not in told]
 
 
 def describe(stage: Stage) -> str:

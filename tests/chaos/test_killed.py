@@ -81,6 +81,7 @@ async def one_round(folder: Path, deaths: list[tuple[int, str]]) -> int:
         bot = await BotProcess.start(config, folder.parent / "pycache", folder / "log-last")
         await bot.ready()
         await telegram.wait_for(lambda: alerts(telegram) and answers(telegram), 30)
+        await bot.ready()
         assert await bot.stop() == 0
         # Whoever was killed while its send was under way never learnt the answer, at whichever stage that was.
         lost = sum(telegram.calls[at].method == "sendMessage" and telegram.calls[at].taken for at in killed_at)
