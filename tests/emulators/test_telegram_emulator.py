@@ -38,6 +38,7 @@ from aiogram.types import (
     InlineKeyboardButton,
     InlineKeyboardMarkup,
     MessageEntity,
+    PhotoSize,
     ReplyParameters,
 )
 from aiogram.types import Message as AiogramMessage
@@ -490,7 +491,8 @@ async def test_an_edit_must_change_something(bot: Bot, telegram: TelegramEmulato
     edited = await bot.edit_message_reply_markup(chat_id=GROUP, message_id=sent.message_id, reply_markup=APPROVE)
     assert isinstance(edited, AiogramMessage)
     assert edited.reply_markup
-    assert edited.reply_markup.model_dump() == APPROVE.model_dump()
+    # Loaded light, aiogram leaves what the product never reads as it came: read it as the model here.
+    assert InlineKeyboardMarkup.model_validate(edited.reply_markup).model_dump() == APPROVE.model_dump()
     assert (telegram.last(GROUP).labels, telegram.edit_count) == (["Approve", "Decline"], 3)
 
 
@@ -523,7 +525,7 @@ async def test_what_cannot_be_edited(bot: Bot, telegram: TelegramEmulator, group
 async def test_files(bot: Bot, telegram: TelegramEmulator) -> None:
     photo = await bot.send_photo(GROUP, BufferedInputFile(PNG, "chart.png"), caption="<i>now</i>")
     assert photo.photo
-    assert (photo.photo[0].width, photo.caption) == (800, "now")
+    assert (PhotoSize.model_validate(photo.photo[0]).width, photo.caption) == (800, "now")
     await bot.edit_message_caption(chat_id=GROUP, message_id=photo.message_id, caption="then")
     document = await bot.send_document(GROUP, BufferedInputFile(b"log", "log.txt"))
     assert document.document
