@@ -15,14 +15,14 @@ LINKS = "find /etc/systemd/system /run/systemd/system -type l -printf '%p %l\\n'
 ACTIVE = "systemctl is-active celery_worker celery_beat celery-combined celery celery-beat teaching_panel; true"
 SEND = (
     'cd /srv/teaching_panel && runuser -u www-data -- python3 -c "from teaching_panel.tasks import sleep_task\n'
-    "for n in range(4): sleep_task.delay(30, '/tmp/task-%d' % n)\""
+    "for n in range(4): sleep_task.delay(SECONDS, '/tmp/task-%d' % n)\""
 )  # fmt: skip
 
 
-async def tasks_in_hand(lab: Lab) -> None:
+async def tasks_in_hand(lab: Lab, seconds: int = 30) -> None:
     """A 30 s task in each of the four workers, three of which the plan will end."""
     await on(lab, "rm -f /tmp/task-*")
-    await on(lab, SEND)
+    await on(lab, SEND.replace("SECONDS", str(seconds)))
     await until(lab, "[ $(cat /tmp/task-* 2>/dev/null | grep -c started) -eq 4 ]")
 
 
@@ -178,7 +178,7 @@ async def test_a_bot_that_dies_in_mid_plan_reads_and_never_repeats(lab: Lab, tmp
     before = await on(lab, LINKS)
     async with stage("telegram") as chat, Bot(settings(lab, tmp_path, chat.settings)) as bot:
         await chat.ready()
-        await tasks_in_hand(lab)
+        await tasks_in_hand(lab, 90)
         await chat.say("owner", "/fix prod")
         await chat.press(await message(chat, "steps? frees? about"), "Approve", "owner")
         await until(lab, "systemctl show -p ActiveState celery_worker | grep -q deactivating")
