@@ -17,9 +17,12 @@ from remote.facts.reading import decimal, refusal
 class Entry:
     """One journal entry. Only fields with a leading `_` in the journal are the kernel's or journald's own word.
 
-    `transport`, `pid`, `system_unit`, `cgroup`, `uid` come from such trusted fields. `unit`, `identifier`,
-    `message_id`, `facility` are chosen by the sender. `monotonic_us` is the kernel's own time
-    (_SOURCE_MONOTONIC_TIMESTAMP) where there is one, else journald's. `extra` holds UNIT_RESULT, EXIT_CODE, EXIT_STATUS…
+    `transport`, `pid`, `system_unit`, `cgroup`, `uid`, `comm`, `exe`, `invocation` (the unit's, `_SYSTEMD_INVOCATION_ID`),
+    `login_uid` (who logged in, `_AUDIT_LOGINUID`; None when nobody did) and `audit_type` (`_AUDIT_TYPE`) come from such
+    trusted fields. `unit`, `identifier`, `message_id`, `facility` are chosen by the sender. `source` is `journal`, `kmsg`
+    (the kernel's own buffer) or `syslog` (a text file, where nothing is trusted: `transport` and `pid` are empty).
+    `monotonic_us` is the kernel's own time (_SOURCE_MONOTONIC_TIMESTAMP) where there is one, else journald's. `extra` holds
+    UNIT_RESULT, EXIT_CODE, EXIT_STATUS…
     """
 
     cursor: str
@@ -36,6 +39,12 @@ class Entry:
     system_unit: str = ""
     unit: str = ""
     message_id: str = ""
+    invocation: str = ""
+    comm: str = ""
+    exe: str = ""
+    login_uid: int | None = None
+    audit_type: int | None = None
+    source: str = "journal"
     extra: tuple[tuple[str, str], ...] = field(default=())
 
     @property
@@ -52,18 +61,29 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class Journal:
     """Entries, oldest first. `partial` says why others may be missing, as words: `own` (only our own messages may be
-    read), `volatile` (it forgets at each boot), `cut` (too long, some were left out), `dmesg` (no journal: the kernel's buffer).
-    `last_cursor` is the journal's newest entry's, read before the others."""
+    read), `volatile` (it forgets at each boot), `cut` (too long, some were left out), `dmesg` (no journal: the kernel's buffer),
+    `syslog` (no journal: text files). `last_cursor` is the journal's newest entry's, read before the others. `first_writers`
+    maps an invocation of a unit to the pid that wrote first in it, which is its main process: for lines of the past."""
 
     entries: tuple[Entry, ...]
     partial: str = ""
     last_cursor: str = ""
+    first_writers: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A process whose lines about its children count: the main process of a unit, in one invocation of it."""
+
+    unit: str
+    pid: int
+    invocation: str = ""
 
 
 _FIELDS = (
     "MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_FACILITY", "SYSLOG_IDENTIFIER", "UNIT", "_TRANSPORT", "_PID", "_UID", "_COMM",
-    "_SYSTEMD_CGROUP", "_SYSTEMD_UNIT", "_SOURCE_MONOTONIC_TIMESTAMP", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS", "N_RESTARTS",
-    "N_PROCESSES", "INVOCATION_ID",
+    "_EXE", "_AUDIT_LOGINUID", "_AUDIT_TYPE", "_SYSTEMD_INVOCATION_ID", "_SYSTEMD_CGROUP", "_SYSTEMD_UNIT",
+    "_SOURCE_MONOTONIC_TIMESTAMP", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS", "N_RESTARTS", "N_PROCESSES", "INVOCATION_ID",
 )  # fmt: skip
 _EXTRA = ("PRIORITY", "_COMM", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS", "N_RESTARTS", "N_PROCESSES", "INVOCATION_ID")
 
@@ -216,8 +236,20 @@ def _entry(values: Mapping[str, str], at: datetime) -> Entry:
         system_unit=values.get("_SYSTEMD_UNIT", ""),
         unit=values.get("UNIT", ""),
         message_id=values.get("MESSAGE_ID", ""),
+        invocation=values.get("_SYSTEMD_INVOCATION_ID", ""),
+        comm=values.get("_COMM", ""),
+        exe=values.get("_EXE", ""),
+        login_uid=_login(_number(values.get("_AUDIT_LOGINUID", ""))),
+        audit_type=_number(values.get("_AUDIT_TYPE", "")),
         extra=tuple((name, values[name]) for name in _EXTRA if name in values),
     )
+
+
+_NOBODY = 0xFFFFFFFF  # what the kernel keeps for who never logged in
+
+
+def _login(uid: int | None) -> int | None:
+    return None if uid == _NOBODY else uid
 
 
 def _value(value: object) -> str:

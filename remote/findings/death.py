@@ -51,11 +51,38 @@ Confidence = Literal["certain", "likely", "guess"]
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """One process of the kernel's own table at the moment of a kill."""
+
+    pid: int
+    name: str
+    rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a program said of one of its children and nobody else yet. It waits for a witness: that `unit` runs `invocation` with
+    the main process `speaker`, and that `pid` (None where the line has none) is gone."""
+
+    boot_id: str
+    unit: str
+    invocation: str
+    speaker: int
+    pid: int | None
+    at: datetime
+    monotonic_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     """One killed process (or cgroup: `pid` None). `evidence` are the exact log lines, redacted, oldest first.
 
     `limit_group` is the cgroup whose limit was hit; `limit_bytes` that limit; `stopped_unit` says that systemd stopped the
     whole unit for it (OOMPolicy=stop). `uid` is the victim's. `final` is False while more evidence may still come.
+    `members` are the processes that shared the memory that ran out, biggest first, as the kernel listed them. `doing` names the
+    task or request that was in hand. `staged` marks what happened in a user's own slice, where anybody may stage kills. `counted`
+    marks one that only a counter knows of. `container` is the id of the container it was in. `by` says who did it, where somebody
+    did: `alice` for a sudo line, `earlyoom`, a plan's code.
     """
 
     pid: int | None
@@ -76,6 +103,12 @@ class Kill:
     cgroup: str = ""
     stopped_unit: bool = False
     final: bool = True
+    members: tuple[Member, ...] = ()
+    doing: str = ""
+    staged: bool = False
+    counted: bool = False
+    container: str = ""
+    by: str = ""
 
 
 # Signs of one kill come within this time of each other; a pid is not used again so soon.
