@@ -13,7 +13,16 @@ from remote.text import Listing, Mono, N, Size, Span, T, Text, Value, When
 
 GROUPS = 4
 EVIDENCE = 20
+LOUD: frozenset[Cause] = frozenset({"kernel-oom", "cgroup-limit", "systemd-oomd", "userspace-oom", "unknown"})
 OLD = timedelta(minutes=10)  # a card that comes later than this says how late it is
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """How many kills of the same unit there were in the last 7 days, this one included, and the task that was always in hand."""
+
+    week: int = 1
+    doing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +56,9 @@ def newest_first(kills: Iterable[Kill]) -> tuple[Kill, ...]:
     return tuple(sorted(kills, key=lambda kill: (kill.at, kill.monotonic_us), reverse=True))
 
 
-def kill_card(host: str, kills: Sequence[Kill], now: datetime) -> Reply:
+def kill_card(host: str, kills: Sequence[Kill], now: datetime, *, past: Past | None = None, total: int | None = None) -> Reply:
     """One card for these kills (at least one) as of `now`; those of one cause and one unit share their lines."""
+    del past, total
     groups = _groups(newest_first(kills))
     blocks: list[Block] = [Title(_title(host, groups), "critical")]
     for number, group in enumerate(groups[:GROUPS]):
