@@ -84,18 +84,20 @@ class KillRule:
 
     async def _keep(self, host: str, ours: Sequence[Kill], theirs: Sequence[Kill], marks: Sequence[Mark], batch: str) -> None:
         async with self._store.begin() as tx:
-            cards: dict[str, bool] = {}
-            for kill in ours:
-                told, anew = await self._one(tx, host, kill, batch)
-                cards[told] = cards.get(told, False) or anew
-            for told, anew in cards.items():
-                await self._show(tx, host, told, anew=anew)
+            await self.add(tx, host, ours, batch=batch)
             await staged.count(tx, host, theirs, self._clock.now())
             await staged.show(tx, host, self._settings, self._outbox, self._clock.now())
             for mark in marks:
                 await self._save(tx, host, mark)
         if ours or theirs:
             self._outbox.wake()
+
+    async def add(self, tx: AsyncConnection, host: str, found: Sequence[Kill], *, batch: str = "") -> tuple[str, ...]:
+        """Keep kills within a transaction, new or known; gives the key of the message that tells each (empty: a plan's card does)."""
+        sights = [await self._one(tx, host, kill, batch) for kill in found]
+        for told in dict.fromkeys(told for told, _ in sights):
+            await self._show(tx, host, told, anew=(told, True) in sights)
+        return tuple(told for told, _ in sights)
 
     async def missing(self, host: str, lost: Sequence[Kill]) -> None:
         """Keep kills that only a counter knows of, each a row of its own; a line that comes later takes one of them in."""
