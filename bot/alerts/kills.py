@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from sqlalchemy import delete, func, insert, or_, select, true, update
 from bot.alerts import staged
 from bot.alerts.routing import told_about
 from bot.alerts.rows import dump_kill, kernel_made, load_kill
+from bot.history import week_of
 from bot.store.tables import journals, kills, plans, steps, tallies
 from handlers.cards.kill import LOUD, Past, kill_card
 from remote.findings.sight import JOIN_S, join, same_kill
@@ -36,7 +36,6 @@ NEARBY = 200  # how many of a boot's newest kills are looked at for one that thi
 SHOWN = 60  # so many kills of one message are named, the rest is counted
 TIMEOUTS = frozenset({"worker-timeout", "time-limit"})
 OFTEN, HOUR = 3, timedelta(hours=1)  # timeouts sound at the third in an hour
-WEEK = timedelta(days=7)
 KEEP = timedelta(days=120)
 # What systemd does to a unit that a plan stops; clocks of bot and host may differ by so much.
 BY_PLAN, SKEW = frozenset({"stop-timeout", "unknown", "manual"}), timedelta(seconds=30)
@@ -93,7 +92,7 @@ class KillRule:
             self._outbox.wake()
 
     async def add(self, tx: AsyncConnection, host: str, found: Sequence[Kill], *, batch: str = "") -> tuple[str, ...]:
-        """Keep kills within a transaction, new or known; gives the key of the message that tells each (empty: a plan's card does)."""
+        """Keep kills within a transaction, new or known; gives the message that tells each (empty: a plan's card)."""
         sights = [await self._one(tx, host, kill, batch) for kill in found]
         for told in dict.fromkeys(told for told, _ in sights):
             await self._show(tx, host, told, anew=(told, True) in sights)
@@ -198,7 +197,7 @@ class KillRule:
         """The message of a kill just before this one, if there is one that is as loud; not for ever: an edit makes no sound,
         and a program that dies every minute is told anew as often as an incident that lasts."""
         near = timedelta(seconds=STORM_S)
-        here = select(kills).where(kills.c.host == host, kills.c.told.startswith("kills:"))
+        here = select(kills.c.told, kills.c.loud).where(kills.c.host == host, kills.c.told.startswith("kills:"))
         query = here.where(kills.c.at >= kill.at - near, kills.c.at <= kill.at + near)
         rows = (await tx.execute(query.order_by(kills.c.at.desc()).limit(NEARBY))).all()
         told = next((row.told for row in rows if row.loud >= loud), "")
@@ -250,19 +249,12 @@ class KillRule:
             return
         total, loud = (await tx.execute(select(func.count(), func.max(kills.c.loud)).where(*mine))).one()
         shown = tuple(load_kill(row.data) for row in rows)
-        card = kill_card(host, shown, self._clock.now(), past=await self.past(tx, host, shown[0]), total=total)
+        card = kill_card(host, shown, self._clock.now(), past=await self._past(tx, host, shown[0]), total=total)
         for place in told_about(self._settings, host):
             await self._outbox.post(tx, place, replace(card, key=key, loud=bool(loud)), key, fresh=anew)
 
-    async def past(self, tx: AsyncConnection, host: str, kill: Kill) -> Past:
-        """How often the like of it was killed in the week up to it, and at what, if always at the same."""
-        like = kills.c.unit == kill.unit if kill.unit else (kills.c.unit.is_(None)) & (kills.c.name == kill.name)
-        mine = (kills.c.host == host, like, kills.c.at > kill.at - WEEK, kills.c.at <= kill.at)
-        total = (await tx.execute(select(func.count()).where(*mine))).scalar_one()
-        rows = await tx.execute(select(kills.c.data).where(*mine).order_by(kills.c.at.desc()).limit(SHOWN))
-        doings = Counter(row.data["doing"] for row in rows)
-        always = next(iter(doings)) if len(doings) == 1 else ""
-        return Past(week=total, doing=always)
+    async def _past(self, tx: AsyncConnection, host: str, last: Kill) -> Past:
+        return await week_of(tx, host, last.unit, last.name, last.at)
 
     async def _save(self, tx: AsyncConnection, host: str, mark: Mark) -> None:
         now = self._clock.now()

@@ -16,11 +16,13 @@ from sqlalchemy import insert, select
 from bot.alerts.kills import FINAL_S, KEEP, STORM_S, KillRule, Mark
 from bot.alerts.rows import dump_kill, kernel_made, load_kill
 from bot.alerts.staged import REFRESH
+from bot.history import KillHistory
 from bot.i18n import render
 from bot.outbox import Outbox
 from bot.settings import ChatSettings, HostSettings, Settings, TelegramSettings
 from bot.store import Store
 from bot.store.tables import journals, kills, plans, staged, steps
+from handlers.cards.kill import Past
 from handlers.reply import Line, Reply, Title
 from remote.findings.death import Kill, Member
 from remote.policy import MIB
@@ -423,15 +425,17 @@ def test_what_the_kernel_counts() -> None:
     assert not kernel_made(kill(cause="systemd-oomd"))
 
 
-async def test_the_past_of_a_kill_is_told(coroner: Coroner) -> None:
+async def test_the_past_of_a_kill_is_known(coroner: Coroner) -> None:
     for n in range(3):
         await coroner.keep(kill(100 + n, n * 3600, doing="import_orders", **KERNEL))
-    async with coroner.store.connect() as tx:
-        past = await coroner.rule.past(tx, "prod", kill(102, 2 * 3600))
-        other = await coroner.rule.past(tx, "prod", kill(102, 2 * 3600, unit="other.service"))
+    await coroner.keep(kill(200, unit=None, name="hog", **KERNEL), kill(201, 5, unit=None, name="dog", **KERNEL))
+    history, last = KillHistory(coroner.store), NOW + timedelta(hours=2)
 
-    assert (past.week, past.doing) == (3, "import_orders")
-    assert other.week == 0
+    assert await history.past("prod", "site.service", "gunicorn", last) == Past(3, "import_orders")
+    assert await history.past("prod", "site.service", "gunicorn", NOW) == Past(1, "import_orders")
+    assert (await history.past("prod", "site.service", "gunicorn", last + timedelta(days=8))).week == 0
+    assert (await history.past("prod", None, "hog", last)).week == 1
+    assert (await history.past("web", "site.service", "gunicorn", last)).week == 0
 
 
 async def test_old_kills_are_forgotten(coroner: Coroner) -> None:
