@@ -39,5 +39,5 @@ async def week_of(tx: AsyncConnection, host: str, unit: str | None, name: str, b
     mine = (kills.c.host == host, like, kills.c.at > before - WEEK, kills.c.at <= before)
     total = (await tx.execute(select(func.count()).where(*mine))).scalar_one()
     rows = await tx.execute(select(kills.c.data).where(*mine).order_by(kills.c.at.desc()).limit(LOOKED_AT))
-    doings = Counter(row.data["doing"] if "doing" in row.data else "" for row in rows)
+    doings = Counter(row.data.get("doing", "") for row in rows)
     return Past(week=total, doing=next(iter(doings)) if len(doings) == 1 else "")
