@@ -1,0 +1,222 @@
+"""The journal's scripts, in parts: what they look for, and how they read it. POSIX sh for dash, bash and busybox ash.
+
+Where a part stands between `@` signs, `remote.facts.journal` puts a checked value.
+"""
+
+from __future__ import annotations
+
+from remote.facts._journal_entry import FIELDS
+
+# What may tell of a kill, as extended regular expressions for grep -E and for PCRE2 alike, over a message, and where there
+# is no PCRE2 over raw JSON: so no quote, no backslash and no anchor in them. They narrow on the host what is sent; who may
+# be believed is judged afterwards.
+KERNEL_TELLINGS = (
+    "[Oo]ut of [Mm]emory", "oom-kill:", "Killed process", "killed as a result of limit", "oom_reaper:", "invoked oom-killer",
+    "(memory|swap|memory[+]swap|kmem): usage [0-9]+kB", "Memory cgroup stats for", "memory[.]oom[.]group",
+    "Tasks state", "[[] *pid *[]] +uid +tgid", "[[] *[0-9]+[]] +[0-9]+ +[0-9]+ +[0-9]+ +[0-9]+ ",
+    "Manual OOM execution", "OOM victim", "Missed [0-9]+ kernel",
+)  # fmt: skip
+_SYSTEMD_TELLINGS = (
+    "killed by the OOM killer", "systemd-oomd killed", "(Main|Control) process exited", "Failed with result",
+    "Scheduled restart job", "Killing process", "timed out", "Watchdog timeout", "Start request repeated", "Sending SIG",
+    "(Started|Stopping|Stopped) ", "memory peak", "Killed /", "Suppressed [0-9]+ messages",
+)  # fmt: skip
+# The kernel's numbers of kill, tkill, tgkill and pidfd_send_signal on x86-64, arm64 and x86.
+_AUDIT_TELLINGS = (
+    "arch=c000003e syscall=(62|200|234|424) ", "arch=c00000b7 syscall=(129|130|131|424) ",
+    "arch=40000003 syscall=(37|238|270|424) ", "opid=[0-9]+ ",
+)  # fmt: skip
+_OTHER_TELLINGS = (
+    # earlyoom, nohang
+    "sending SIG", "escalating to SIGKILL", "low memory! at or below", "corrective action", "The victim died",
+    # people
+    "COMMAND=.*(kill|systemctl|docker|podman)",
+    # docker, containerd
+    "TaskOOM", "using the force", "OOMKilled", "exit_status:137",
+)  # fmt: skip
+SYSTEM_TELLINGS = (*KERNEL_TELLINGS, *_SYSTEMD_TELLINGS, *_AUDIT_TELLINGS, *_OTHER_TELLINGS)
+# gunicorn, celery, uWSGI, php-fpm, PostgreSQL, Redis, puma, rq, dramatiq, supervisord, nginx
+PROGRAM_TELLINGS = (
+    "was sent (SIG|code)", "was terminated (due to|by) signal", "WORKER TIMEOUT", "exited with .signal", "WorkerLostError",
+    "(Hard|Soft) time limit", "exceeding memory limit", "(Warm|Cold) shutdown", "killed by signal", "HARAKIRI", "NO MERCY",
+    "exited on signal", "terminated by (signal|SIGKILL)", "[Tt]erminating timed out worker", "Work-horse terminated",
+    "exited unexpectedly", "Booting worker with pid", "Worker exiting", "Handling signal", "Shutting down: Master",
+)  # fmt: skip
+
+_UNITS = (
+    "systemd-oomd", "earlyoom", "nohang", "nohang-desktop", "docker", "snap.docker.dockerd", "containerd",
+)  # fmt: skip
+# sudo may be sudo-rs (Ubuntu 25.10); `_EXE` is journald's own word, and only root can lay a program there.
+_SUDO = ("/usr/bin/sudo", "/bin/sudo", "/usr/bin/sudo.ws", "/usr/bin/sudo-rs", "/usr/lib/cargo/bin/sudo")
+# SYSCALL and OBJ_PID.
+_AUDIT_TYPES = (1300, 1318)
+SYSTEM_MATCHES = " + ".join(
+    (
+        "_TRANSPORT=kernel",
+        "_PID=1",
+        " ".join(f"_SYSTEMD_UNIT={unit}.service" for unit in _UNITS),
+        " ".join(f"_EXE={path}" for path in _SUDO),
+        " ".join(("_TRANSPORT=audit", *(f"_AUDIT_TYPE={number}" for number in _AUDIT_TYPES))),
+    )
+)
+
+# What every script here starts with. The hint about hidden messages comes only without -q, and json and cat imply -q.
+# --output-fields is in systemd 236 and later, --namespace in 245. --grep needs PCRE2, which later versions load only then.
+START = r"""
+set -f
+none= own=
+if command -v journalctl >/dev/null 2>&1; then
+  case $(journalctl -n 0 --no-pager 2>&1 >/dev/null) in
+    *'not seeing messages'*) own=1 ;;
+    *'insufficient permissions'*|*'ermission denied'*) none='denied the journal' ;;
+    *'No journal files'*) none='missing the journal' ;;
+  esac
+else none='missing journalctl'; fi
+[ -z "$own" ] || echo '= own'
+fields= brief= every= pcre=
+if [ -z "$none" ]; then
+  machine=
+  read -r machine </etc/machine-id
+  if [ ! -d "/var/log/journal/$machine" ] || [ -e "/run/log/journal/$machine/system.journal" ]; then echo '= volatile'; fi
+  version=$(journalctl --version)
+  number=${version#systemd }
+  number=${number%%[!0-9]*}
+  if [ "${number:-0}" -ge 236 ]; then fields='--output-fields=@FIELDS@' brief='--output-fields=_TRANSPORT'; fi
+  [ "${number:-0}" -lt 245 ] || every='--namespace=*'
+  case $version in
+    *+PCRE2*) case $(journalctl -n 0 --no-pager --grep=x 2>&1 >/dev/null) in *[Pp][Cc][Rr][Ee]*) ;; *) pcre=1 ;; esac ;;
+  esac
+fi
+""".replace("@FIELDS@", ",".join(FIELDS))
+
+# The clock: `read` and builtins but for `date`, whose +%s is in all three.
+CLOCK = r"""
+boot= up=0.00
+read -r boot </proc/sys/kernel/random/boot_id
+read -r up rest </proc/uptime
+IFS=- ; set -- $boot; unset IFS
+boot=$1$2$3$4$5
+now=$(date +%s)
+"""
+
+# A filter that holds nothing back. mawk reads ahead, busybox' grep writes late.
+NARROW = r"""
+if echo x | grep --line-buffered x >/dev/null 2>&1; then narrow() { grep --line-buffered -E "$1"; }
+else case $(awk -W version 2>&1 </dev/null) in
+  mawk*|*'not found'*) narrow() { cat; } ;;
+  *) narrow() { awk -v wanted="$1" '$0 ~ wanted { print; fflush() }'; } ;;
+esac; fi
+"""
+
+# What follows the journal, and why so:
+# - `--cursor` is inclusive; --after-cursor together with a filter loses an entry before v256 (systemd#30288).
+# - A cursor that is not in the journal any more (vacuumed, another machine's) is no error for journalctl: it seeks to the
+#   nearest time, or gives nothing for ever when that is to come (systemd#6213). So it is tried first.
+# - After the clock was set back, entries are found by how long ago the cursor was by the kernel's own clock.
+# - What a new boot wrote may be sorted before the cursor (no clock of its own, another sequence), and its first entry may be
+#   missed (systemd#38912): so the rest of the old boot is read first, then this one from its start, and on.
+# - journalctl may die while files are rotated. A reader that is told so goes on from its own last cursor; one that dies at
+#   once three times has met a broken entry, which is passed over.
+FOLLOW = r"""
+look() { journalctl -o json --no-pager $fields $every "$@" @MATCHES@ 2>/dev/null; }
+show() {
+  if [ "$pcre" ]; then look "$@" --case-sensitive=yes --grep="$telling"
+  else look "$@" | narrow "MESSAGE. ?: ?[[]|$telling"; fi
+}
+one() { journalctl -n 1 -o json --no-pager $brief $every "$@" 2>/dev/null; }
+cursor='@CURSOR@'
+known() { case $(one --cursor="$cursor") in *"$cursor"*) ;; *) return 1 ;; esac; }
+since=@SINCE@
+if [ -z "$since" ]; then
+  last=$(one)
+  cursor=${last#*__CURSOR}
+  cursor=${cursor#*:*\"}
+  cursor=${cursor%%\"*}
+  if [ "$last" ]; then
+    printf '= begin %s\n' "$cursor"
+    set -- --cursor="$cursor"
+  else set -- --since="@$now"; fi
+elif [ -z "$cursor" ]; then set -- --since="@$since"
+elif [ "$((since + 60))" -gt "$((now + 2))" ]; then
+  echo '= lost future'
+  ago=${up%%.*}
+  [ "$boot" != '@BOOT@' ] || ago=$((ago - @MONOTONIC@))
+  since=$((now - ago - 60))
+  [ "$since" -gt 0 ] || since=0
+  if known; then show --cursor="$cursor"; fi
+  set -- --since="@$since"
+elif ! known; then
+  echo '= lost gone'
+  set -- --since="@$since"
+elif [ "$boot" = '@BOOT@' ]; then set -- --cursor="$cursor"
+else
+  show --cursor="$cursor"
+  set -- --since="@$((now - ${up%%.*} - 60))"
+  case $(one --boot="$boot") in '{'*) set -- --boot="$boot" ;; esac
+fi
+tries=0
+while :; do
+  began=$(date +%s)
+  show -f --no-tail "$@"
+  ended=$(date +%s)
+  [ "$((ended - began))" -lt 5 ] || break
+  tries=$((tries + 1))
+  case $tries in
+    1|2) sleep 1 ;;
+    3) echo '= lost unreadable'; set -- --since="@$((now - 1))" ;;
+    *) break ;;
+  esac
+done
+echo '= cut'
+exit 0
+"""
+
+# Where the journal cannot be read: the kernel's own buffer, whose raw form tells who wrote a line; else what a syslog
+# daemon wrote, where nothing tells that. A reader of the buffer that was overrun starts over at its oldest record.
+INSTEAD = r"""
+instead() {
+  clock="$now $up $boot"
+  if [ -z '@PLACE@' ]; then printf '= begin kmsg:%s::%s:%s000000\n' "$boot" "${up%.*}${up#*.}0000" "$now"; fi
+  if (: </dev/kmsg) 2>/dev/null; then
+    printf '= kmsg %s %s\n' "$clock" '@PLACE@'
+    (
+      for try in 1 2 3 4 5 6 7 8 9 10; do
+        cat /dev/kmsg 2>/dev/null
+        echo '= lost overrun'
+        sleep 1
+      done
+    ) | narrow "^= |$telling"
+    return
+  fi
+  if dmesg -r >/dev/null 2>&1; then
+    case $(dmesg --help 2>&1) in *--follow*)
+      printf '= kmsg %s %s\n' "$clock" '@PLACE@'
+      dmesg -r --follow 2>/dev/null | narrow "$telling"
+      return ;;
+    esac
+  fi
+  set --
+  lines=0
+  [ -z '@PLACE@' ] || lines=20000
+  for log in /var/log/syslog /var/log/messages /var/log/kern.log; do
+    if [ -f "$log" ] && [ -r "$log" ]; then set -- "$@" "$log"; fi
+  done
+  [ $# -gt 0 ] || { echo "= none ${none:-denied the journal}"; return; }
+  printf '= syslog %s %s %s\n' "$clock" "$(unset TZ; date +%z)" '@PLACE@'
+  if [ $lines -gt 0 ]; then
+    for log in "$@"; do tail -n $lines "$log.1" 2>/dev/null; done | grep -E "$telling"
+  fi
+  tail -q -n $lines -F "$@" 2>/dev/null | narrow "$telling"
+}
+if [ "$none$own" ]; then instead; echo '= cut'; exit 0; fi
+"""
+
+# Without rights one's own programs may still be seen.
+ALONE = r"""
+[ -z "$none" ] || { echo "= none $none"; exit 0; }
+"""
+
+# Nobody speaks yet: wait until somebody does, and the stream is started anew.
+SILENT = r"""
+while :; do sleep 3600; done
+"""
