@@ -82,6 +82,8 @@ class Kind:
     `argv` is the opened command line, setproctitle's forms too. `title` is how people call it. argv is only a claim
     (`exec -a`): `genuine(process)` says whether the executable can be such a program. `twins` says whether two that do
     the same are a waste (for a database they never are one to stop). `sign(entry)` reads the program's own log line.
+    `tellings` are extended regular expressions (for grep -E and PCRE2 alike, over raw JSON too: so no quote and no backslash)
+    of which at least one is found in every line that `sign` reads: they narrow on the host what is sent.
     """
 
     name: str
@@ -91,3 +93,4 @@ class Kind:
     genuine: Callable[[Process], bool] = any_program
     twins: bool = False
     sign: Callable[[Entry], Sign | None] = silent
+    tellings: tuple[str, ...] = ()

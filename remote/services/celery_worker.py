@@ -60,4 +60,6 @@ def sign(entry: Entry) -> Sign | None:
     return Sign("lost") if _LOST.search(message) else None
 
 
-KIND = Kind("celery-worker", "celery worker", recognise, order=20, genuine=by_python, twins=True, sign=sign)
+_TELLINGS = ("exited with .signal", "WorkerLostError", "Hard time limit")
+
+KIND = Kind("celery-worker", "celery worker", recognise, order=20, genuine=by_python, twins=True, sign=sign, tellings=_TELLINGS)

@@ -87,4 +87,6 @@ def sign(entry: Entry) -> Sign | None:
     return Sign("killed", int(found[1])) if found else None
 
 
-KIND = Kind("gunicorn", "gunicorn", recognise, order=10, genuine=by_python, twins=True, sign=sign)
+_TELLINGS = ("was sent (SIG|code)", "was terminated due to signal", "WORKER TIMEOUT")
+
+KIND = Kind("gunicorn", "gunicorn", recognise, order=10, genuine=by_python, twins=True, sign=sign, tellings=_TELLINGS)

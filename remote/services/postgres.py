@@ -38,4 +38,4 @@ def sign(entry: Entry) -> Sign | None:
     return Sign("killed", int(found[1])) if found else None
 
 
-KIND = Kind("postgres", "PostgreSQL", recognise, order=40, genuine=genuine, sign=sign)
+KIND = Kind("postgres", "PostgreSQL", recognise, order=40, genuine=genuine, sign=sign, tellings=("was terminated by signal",))
