@@ -270,7 +270,7 @@ class Stream:
         self._gap = mark.gap or f"missed:{self._all.name}:{self._since.at.timestamp():.0f}"
         self._opened_s = asyncio.get_running_loop().time()
         async with self._all.host.stream(self._script(self._cursor or None)) as lines:
-            await self._pump(lines, WatchReader())
+            await self._pump(lines, WatchReader(self._cursor or None))
         raise HostError("cut", T("The journal of {host} ended.", host=Mono(self._all.name)))
 
     async def _pump(self, lines: AsyncIterator[bytes], reader: WatchReader) -> None:
