@@ -1,0 +1,199 @@
+"""One kill in people's words: what died, what that did to users, who did it, what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from remote.findings.advice import WATCHDOG, Known, remedy
+from remote.findings.death import Cause, Kill, Member
+from remote.services import kinds
+from remote.text import Mono, N, T, Text, Value
+
+MEMORY: frozenset[Cause] = frozenset({"kernel-oom", "cgroup-limit", "systemd-oomd", "userspace-oom"})
+"""Memory ran out, or was about to."""
+
+CONTAINER_ID = 12  # characters that docker itself shows
+
+# What the kernel calls a program whose kind has another name.
+_ALIASES = {"celeryd": "celery", "redis-server": "redis", "gunicorn3": "gunicorn"}
+# Programs whose master forks workers and starts a new one by itself; only what the dead one had in hand is lost.
+_PREFORK = {"gunicorn", "uwsgi", "php-fpm", "celery"}
+_VERSION = re.compile(r"[\d.]+$")  # php-fpm8.2
+# A master's line about its child says which of the two it was.
+_CHILD = re.compile(r"\b(?:worker|child|poolworker)\b|ForkPoolWorker", re.IGNORECASE)
+_MAIN_ENDED = re.compile(r": Main process exited, code=")
+_STARTED_AGAIN = re.compile(r": Scheduled restart job")
+
+
+def program(name: str) -> str:
+    """What people call the program that the kernel calls `name`: `gunicorn: worke` is gunicorn, `postgres` PostgreSQL."""
+    first = re.split(r"[:\s]", name.strip().lstrip("["), maxsplit=1)[0]
+    bare = _VERSION.sub("", first) or first
+    known = _ALIASES.get(first, bare)
+    if known in kinds():
+        return kinds()[known].title
+    return known if known in _PREFORK else name
+
+
+def role(kill: Kill) -> str:
+    """`master`, `worker`, or empty where nothing says which it was."""
+    if ": maste" in kill.name:
+        return "master"
+    if ": worke" in kill.name or kill.cause == "worker-timeout":
+        return "worker"
+    told = (line for line in kill.evidence if kill.pid is not None and re.search(rf"\b{kill.pid}\b", line))
+    if any(_CHILD.search(line) for line in told):
+        return "worker"
+    return role_among(kill)
+
+
+def role_among(kill: Kill) -> str:
+    """By the kernel's own table: of several equal names the one with the lowest pid, and the smallest by far, is the master
+    that forked the others. Pids begin anew in time, so both signs are needed."""
+    same = [one for one in kill.members if one.name == kill.name]
+    first = master_of(same)
+    if first is None:
+        return ""
+    return "master" if kill.pid == first.pid else "worker"
+
+
+def master_of(same: Sequence[Member]) -> Member | None:
+    """Which of these, all of one name, forked the others; None where the table does not show that."""
+    if len(same) < 2 or program(same[0].name) not in _PREFORK:  # noqa: PLR2004 - one is no family
+        return None
+    first = min(same, key=lambda one: one.pid)
+    smallest = min(one.rss_bytes for one in same if one is not first)
+    return first if first.rss_bytes * 4 < smallest * 3 else None
+
+
+def what(kill: Kill, count: int) -> Value:
+    """The program, and its role where that is known; the number of several stands in it."""
+    if kill.staged or kill.unit is None:
+        return _several(Mono(kill.name), count)
+    called = Mono(program(kill.name))
+    match role(kill):
+        case "worker" if count > 1:
+            return N("{n} {program} worker", "{n} {program} workers", count, program=called)
+        case "worker":
+            return T("{program} worker", program=called)
+        case "master" if count == 1:
+            return T("{program} master", program=called)
+        case _:
+            return _several(called, count)
+
+
+def _several(called: Mono, count: int) -> Value:
+    return called if count == 1 else T("{n} {program}", n=count, program=called)
+
+
+def effect(kill: Kill) -> Text | None:
+    """What it did to users; None where nothing says so."""
+    unit = Mono(kill.unit or "")
+    again = any(_STARTED_AGAIN.search(line) for line in kill.evidence)
+    if kill.staged:
+        return T("It was in a user's own session (uid {uid}), not a system service.", uid="?" if kill.uid is None else kill.uid)
+    if kill.unit is None or kill.counted:
+        return None
+    if kill.stopped_unit and again:
+        return T("For it systemd stopped all of {unit} (OOMPolicy=stop) and started it again.", unit=unit)
+    if kill.stopped_unit:
+        return T("For it systemd stopped all of {unit} (OOMPolicy=stop).", unit=unit)
+    if any(_MAIN_ENDED.search(line) for line in kill.evidence):
+        if again:
+            return T("It was the main process: {unit} went down, and systemd started it again.", unit=unit)
+        return T("It was the main process: {unit} went down.", unit=unit)
+    return _loss(kill)
+
+
+def _loss(kill: Kill) -> Text | None:
+    called = program(kill.name)
+    if called == "PostgreSQL":
+        return T("PostgreSQL then disconnects everybody and recovers.")
+    if kill.doing and kill.cause != "time-limit":
+        return T("It was at work on {task}.", task=Mono(kill.doing))
+    if called in _PREFORK and role(kill) == "worker":
+        return T("What it had in hand is lost; its master starts a new one.")
+    return None
+
+
+def killer(kill: Kill) -> Text:
+    """Who killed it, and how sure that is."""
+    if kill.counted:
+        return T("The kernel counted it, the log lost its line.")
+    match kill.confidence:
+        case "certain":
+            return _cause(kill)
+        case "likely":
+            return T("Likely: {who}", who=_cause(kill))
+        case "guess":
+            return T("A guess: {who}", who=_cause(kill)) if kill.cause != "unknown" else _cause(kill)
+
+
+def _cause(kill: Kill) -> Text:
+    who = Mono(kill.by)
+    match kill.cause:
+        case "cgroup-limit":
+            return _limit(kill)
+        case "userspace-oom" if kill.by:
+            return T("Killed by {daemon}, before memory was gone", daemon=who)
+        case "stop-timeout" if kill.by == WATCHDOG:
+            return T("Killed by systemd: it gave no sign of life (WatchdogSec)")
+        case "time-limit" if kill.doing:
+            return T("Killed by celery: {task} ran over the time limit", task=Mono(kill.doing))
+        case "container" if kill.container:
+            return T("Killed by the stop or kill of container {id}", id=_container(kill))
+        case "plan" if kill.by:
+            return T("Killed by plan {plan}, which somebody approved", plan=who)
+        case "manual" if kill.by:
+            return T("Killed by {who}: by hand, or a script", who=who)
+        case _:
+            return _CAUSES[kill.cause]
+
+
+def _limit(kill: Kill) -> Text:
+    if kill.container:
+        return T("Killed by the kernel: the memory limit of container {id} was reached", id=_container(kill))
+    limited = limited_name(kill)
+    if not limited:
+        return T("Killed by the kernel: a memory limit was reached")
+    if kill.unit and limited != kill.unit:
+        return T("Killed by the kernel: the memory limit of {unit}, which it is in, was reached", unit=Mono(limited))
+    return T("Killed by the kernel: the memory limit of {unit} was reached", unit=Mono(limited))
+
+
+def limited_name(kill: Kill) -> str:
+    """The name of what the limit belongs to; empty where nobody knows."""
+    return kill.limit_group.rstrip("/").rsplit("/", 1)[-1] or kill.unit or ""
+
+
+def _container(kill: Kill) -> Mono:
+    return Mono(kill.container[:CONTAINER_ID])
+
+
+_CAUSES: dict[Cause, Text] = {
+    "kernel-oom": T("Killed by the kernel: the whole machine was out of memory"),
+    "cgroup-limit": T("Killed by the kernel: a memory limit was reached"),
+    "systemd-oomd": T("Killed by systemd-oomd: too much memory pressure or swap"),
+    "userspace-oom": T("Killed by an OOM daemon (earlyoom or its kind)"),
+    "worker-timeout": T("Killed by its own master: it hung longer than its timeout"),
+    "stop-timeout": T("Killed by systemd: it did not stop in time"),
+    "time-limit": T("Killed by celery: its task ran over the time limit"),
+    "container": T("Killed by its container's stop or kill"),
+    "plan": T("Killed by a plan that somebody approved"),
+    "manual": T("Killed by a person or a script"),
+    "unknown": T("Nothing says who killed it"),
+}
+
+
+def to_do(kill: Kill) -> Text:
+    """What to do. For memory only that, since the card has the figures; the rest explains itself in its advice."""
+    if kill.cause not in MEMORY or kill.counted:
+        return kill.advice
+    limited = limited_name(kill) if kill.unit and limited_name(kill) != kill.unit else ""
+    return remedy(
+        Known(
+            kill.cause, kill.name, kill.unit, kill.rss_bytes, kill.limit_bytes, limited, kill.stopped_unit,
+            by=kill.by, container=kill.container,
+        )
+    )  # fmt: skip
