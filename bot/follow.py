@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bot.alerts.kills import Mark
+from bot.alerts.kills import FINAL_S, Mark
+from bot.alerts.staged import is_staged
 from bot.alerts.tally import Tally
 from remote.errors import HostError
 from remote.facts.base import Answers, Fact, Unreadable
@@ -26,6 +27,7 @@ from remote.facts.units import UNITS, Units
 from remote.facts.witness import Witness, witness
 from remote.findings import death
 from remote.findings.death import Autopsy, Kill
+from remote.findings.kill import JOIN_S
 from remote.services import speakers, tellings
 from remote.text import Mono, T
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from bot.parts import App
     from remote.connect.base import Host
     from remote.facts.memory import Memory
+    from remote.findings.cases import Case
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +51,7 @@ LATE = timedelta(seconds=30)  # what happened so long before we listened was mis
 PATIENCE_S = 60.0
 ASK_S = 10.0
 QUIET_S = 1.0
+COUNTED = 20_000  # staged kills that are remembered, so that each counts once
 BATCH, WAITING = 500, 2000  # lines: of one transaction, and between the channel and us
 # A main process says a handful of words about its children; one that says more than this in a minute is not listened to for a
 # while, so that it neither costs us nor keeps us from hearing the others.
@@ -91,6 +95,7 @@ class Follower:
         self._known: set[str] = set()
         self._stale = asyncio.Event()
         self._muted: dict[str, float] = {}
+        self._counted: dict[tuple[str, int | None], int] = {}
 
     @property
     def host(self) -> Host:
@@ -117,7 +122,8 @@ class Follower:
         if not self.seen.is_set():
             return
         with contextlib.suppress(HostError):
-            await self.rule.keep(self.name, await self.ask_for_claims())
+            late = self.autopsy.settle(self.clock.now() - timedelta(seconds=FINAL_S))
+            await self.rule.keep(self.name, self.not_counted((*late, *await self.ask_for_claims())))
             await self._tally.look(self.host, memory, listening=self._system.listening)
 
     async def first_sight(self) -> None:
@@ -145,6 +151,17 @@ class Follower:
             raise HostError("unreadable", seen.why)
         return self.autopsy.witness(seen, self.clock.now())
 
+    def not_counted(self, found: Sequence[Kill]) -> tuple[Kill, ...]:
+        """Without what users staged and was counted before: of those a number is kept, so more about one is not another."""
+        return tuple(kill for kill in found if not is_staged(kill) or self._is_new(kill))
+
+    def _is_new(self, kill: Kill) -> bool:
+        before_us = self._counted.pop((kill.boot_id, kill.pid), None)
+        self._counted[kill.boot_id, kill.pid] = kill.monotonic_us
+        if len(self._counted) > COUNTED:
+            del self._counted[next(iter(self._counted))]
+        return before_us is None or abs(kill.monotonic_us - before_us) > JOIN_S * 1e6
+
     async def since(self) -> Since:
         """Now, by our clock and by the host's."""
         at = self.clock.now()
@@ -158,9 +175,11 @@ class Follower:
         """One quick question. Raises HostError, also when it takes too long."""
         try:
             async with asyncio.timeout(ASK_S):
-                return (await self.host.ask(fact))[fact]
+                answers = await self.host.ask(fact)
         except TimeoutError:
             raise HostError("timeout", T("{host} did not answer in time.", host=Mono(self.name))) from None
+        seen = answers[fact]
+        return seen
 
     def heard(self, entry: Entry) -> None:
         """A service starts or ends, says systemd: who speaks for it may be another process now."""
@@ -300,25 +319,25 @@ class Stream:
         return await waiting.get()
 
     async def _take(self, lines: Sequence[bytes], reader: WatchReader) -> None:
-        found: dict[tuple[str, int | None, str | None, int], Kill] = {}
+        touched: dict[Case, None] = {}
         last: Entry | None = None
         for line in lines:
             entry = reader.read(line)
             if isinstance(entry, Notice):
                 self._noticed(entry)
-            elif entry is not None and entry.cursor != self._cursor:
+            elif entry is not None:
                 last = entry
                 self._cursor, self._boot_id = entry.cursor, entry.boot_id or self._boot_id
                 self._all.heard(entry)
                 self._lines[entry.system_unit] += 1
-                for kill in self._all.autopsy.take(entry):
-                    found[kill.boot_id, kill.pid, None if kill.pid else kill.unit, kill.monotonic_us] = kill
+                touched |= dict.fromkeys(self._all.autopsy.read(entry))
+        found = self._all.autopsy.tell(touched)
         if self._name == PROGRAMS:
-            for kill in await self._claims():
-                found[kill.boot_id, kill.pid, None if kill.pid else kill.unit, kill.monotonic_us] = kill
+            found += await self._claims()
             self._mind_floods()
+        found = self._all.not_counted(found)
         if found or (last and self._all.clock.now() - self._saved_at > timedelta(seconds=SAVE_S)):
-            await self._keep(tuple(found.values()))
+            await self._keep(found)
         if last is not None:
             self._forget(last)
 

@@ -14,11 +14,12 @@ from bot.alerts.rows import dump_kill, kernel_made, load_kill
 from bot.history import week_of
 from bot.store.tables import journals, kills, plans, steps, tallies
 from handlers.cards.kill import LOUD, Past, kill_card
-from remote.findings.sight import JOIN_S, join, same_kill
+from remote.findings.kill import COUNTED_S, JOIN_S, NEAR_S, join, same_kill
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.outbox import Outbox
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 STORM_S = 120.0  # kills within this of the last one share its message
 FINAL_S = 20.0  # so long after its last sign no more is waited for: celery's comes after ten seconds (kills.md 1.6)
-LATE_S = 900.0  # a line may come so long after the counter told of its kill: journald is starved while memory is short
 NEARBY = 200  # how many of a boot's newest kills are looked at for one that this may be a second sight of
 SHOWN = 60  # so many kills of one message are named, the rest is counted
 TIMEOUTS = frozenset({"worker-timeout", "time-limit"})
@@ -150,20 +150,20 @@ class KillRule:
         near = timedelta(seconds=JOIN_S)
         same = true() if kill.pid is None else or_(kills.c.pid == kill.pid, kills.c.pid.is_(None))
         query = here.where(same, kills.c.at >= kill.at - near, kills.c.at <= kill.at + near)
-        for row in (await tx.execute(query.order_by(kills.c.id.desc()).limit(NEARBY))).all():
+        rows = (await tx.execute(query.order_by(kills.c.id.desc()).limit(NEARBY))).all()
+        # The process itself first: what only a counter knows of is another one's.
+        for row in sorted(rows, key=lambda row: row.pid != kill.pid):
             if same_kill(load_kill(row.data), kill):
                 return row
-        return await self._lost(tx, host, kill) if kill.pid is not None and kernel_made(kill) else None
+        return await self._lost(tx, here, kill) if kill.pid is not None and kernel_made(kill) else None
 
-    async def _lost(self, tx: AsyncConnection, host: str, kill: Kill) -> Any:  # noqa: ANN401 - a row of kills
-        """A kill that only the counter knew of, whose line this may be: the unit's own first."""
-        late = timedelta(seconds=LATE_S)
-        query = select(kills).where(
-            kills.c.host == host, kills.c.boot_id == kill.boot_id, kills.c.pid.is_(None), kills.c.kernel,
-            kills.c.at >= kill.at - late, kills.c.at <= kill.at + late,
-        )  # fmt: skip
+    async def _lost(self, tx: AsyncConnection, here: Select[Any], kill: Kill) -> Any:  # noqa: ANN401 - a row of kills
+        """A kill that only the counter knew of, whose late line this is: journald starves while memory is short."""
+        before, after = timedelta(seconds=NEAR_S), timedelta(seconds=COUNTED_S)
+        query = here.where(kills.c.pid.is_(None), kills.c.at >= kill.at - before, kills.c.at <= kill.at + after)
         rows = [row for row in (await tx.execute(query.order_by(kills.c.id))).all() if row.data["counted"]]
-        return next((row for unit in (kill.unit, None) for row in rows if row.unit == unit), None)
+        fitting = (row for row in rows if same_kill(load_kill(row.data), kill))
+        return next(iter(sorted(fitting, key=lambda row: row.unit is None)), None)
 
     async def _new(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> str:
         kill = await self._by_plan(tx, host, kill, first=True)

@@ -31,12 +31,17 @@ REFRESH = timedelta(seconds=60)  # the count on the message follows this often
 NOBODY = -1
 
 
+def is_staged(kill: Kill) -> bool:
+    """Whether it is a user's own doing: he was at a limit below his own slice."""
+    return kill.staged and kill.cause == "cgroup-limit"
+
+
 def apart(found: Iterable[Kill]) -> tuple[tuple[Kill, ...], tuple[Kill, ...]]:
     """What is the team's affair, and what some user staged."""
     ours: list[Kill] = []
     theirs: list[Kill] = []
     for kill in found:
-        (theirs if kill.staged and kill.cause == "cgroup-limit" else ours).append(kill)
+        (theirs if is_staged(kill) else ours).append(kill)
     return tuple(ours), tuple(theirs)
 
 

@@ -15,8 +15,8 @@ from sqlalchemy import func, insert, select, update
 from bot.store.tables import kills, staged, tallies
 from remote.facts.base import Unreadable
 from remote.facts.counters import COUNTERS, Counters
-from remote.findings.advice import Known, advice
-from remote.findings.death import Kill, unit_of_path
+from remote.findings.death import unit_of_path
+from remote.findings.kill import Kill, counted_kill
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -119,26 +119,11 @@ class Tally:
         return units
 
     def _counted(self, counters: Counters, unit: str | None, n: int) -> Kill:
-        """A kill without a line: who and whose limit is not known, only that the kernel's killer did it."""
-        name = (unit or "").removesuffix(".service")
+        """A kill without a line: what is known is that the kernel's killer did it, and perhaps where."""
         source = f"memory.events of {unit}" if unit else "/proc/vmstat"
-        return Kill(
-            pid=None,
-            name=name,
-            unit=unit,
-            at=self._clock.now(),
-            boot_id=counters.boot_id,
-            monotonic_us=-(MOST * (counters.oom_kills or 0) + n + 1),  # no line's time: it tells those of one reading apart
-            signal=9,
-            cause="kernel-oom",
-            confidence="likely",
-            limit_bytes=None,
-            rss_bytes=None,
-            evidence=(f"oom_kill {counters.oom_kills} ({source}), and no line in the log",),
-            advice=advice(Known("kernel-oom", name, unit)),
-            final=False,
-            counted=True,
-        )
+        said = f"oom_kill {counters.oom_kills} ({source}), and no line in the log"
+        now = self._clock.now() - timedelta(microseconds=n)  # which tells those of one reading apart
+        return counted_kill(unit, counters.boot_id, now, 0, None, said)
 
 
 async def _known(tx: AsyncConnection, host: str, boot_id: str) -> int:

@@ -68,7 +68,7 @@ class Autopsy:
     @property
     def kills(self) -> tuple[Kill, ...]:
         """All kills so far, newest first."""
-        told = [*self._tell(self._reader.cases), *self._hearsay.believed]
+        told = [*self.tell(self._reader.cases), *self._hearsay.believed]
         return tuple(sorted(told, key=lambda kill: (kill.at, kill.monotonic_us), reverse=True))
 
     @property
@@ -94,7 +94,7 @@ class Autopsy:
 
         A kill with `pid` None and `final` False may be taken back later, by one of the same unit that has a pid.
         """
-        return self._tell(self.read(entry))
+        return self.tell(self.read(entry))
 
     def witness(self, seen: Witness, at: datetime) -> tuple[Kill, ...]:
         """Settle what waits: what the host bears out is a kill, all else is dropped for good. `at` is the time of asking."""
@@ -102,7 +102,7 @@ class Autopsy:
         settled = settle(seen, self._reader.pending)
         self._reader.settled(settled)
         counted = grown(before, seen, at, self._reader, self._ground)
-        return (*self._tell(settled), *counted, *self._hearsay.witness(before, seen, self._reader.proven))
+        return (*self.tell(settled), *counted, *self._hearsay.witness(before, seen, self._reader.proven))
 
     def believe(self, counted: int = 0) -> None:
         """Settle what waits by the facts alone, for lines of the past: a process that still lives was not killed."""
@@ -117,7 +117,7 @@ class Autopsy:
         done = [case for case in due if self._gatherer(case).visible(case)]
         for case in done:
             case.final = True
-        return self._tell(done)
+        return self.tell(done)
 
     def forget(self, before: datetime) -> None:
         """Drop kills and what was remembered from before `before`, so that a stream does not grow without end."""
@@ -131,5 +131,6 @@ class Autopsy:
         gatherer = self._gatherer(case)
         return gatherer.kill(case) if case.proofs and gatherer.visible(case) else None
 
-    def _tell(self, cases: Iterable[Case]) -> tuple[Kill, ...]:
+    def tell(self, cases: Iterable[Case]) -> tuple[Kill, ...]:
+        """What `read` opened or changed, as kills; once for many entries that came together."""
         return tuple(kill for case in dict.fromkeys(cases) if (kill := self._kill(case)) is not None)

@@ -214,7 +214,7 @@ async def test_a_kill_without_a_place_to_tell_it_is_kept(store: Store, clock: St
         assert coroner.chat.calls == []
 
 
-KERNEL = {"cause": "cgroup-limit", "confidence": "certain"}
+KERNEL: dict[str, Any] = {"cause": "cgroup-limit", "confidence": "certain"}
 # cause, whether one kill makes a sound
 LOUDNESS = (
     ("kernel-oom", True), ("cgroup-limit", True), ("systemd-oomd", True), ("userspace-oom", True), ("unknown", True),
