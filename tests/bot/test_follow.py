@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -141,10 +142,15 @@ class JournalHost:
         entry = parse_entry(line)
         if entry is None:
             return ""
-        mains = {(one.id, one.main_pid) for one in self.units.all} | {
-            (entry.system_unit, pid) for invocation, pid in first_writers(self.lines()).items() if invocation == entry.invocation
-        }
-        return PROGRAMS if (entry.system_unit, entry.pid) in mains else SYSTEM
+        main = entry.pid == self._writers.get(entry.invocation) or (entry.system_unit, entry.pid) in self._mains()
+        return PROGRAMS if main else SYSTEM
+
+    def _mains(self) -> set[tuple[str, int]]:
+        return {(one.id, one.main_pid) for one in self.units.all}
+
+    @functools.cached_property
+    def _writers(self) -> dict[str, int]:
+        return first_writers(self.lines())
 
     def lines(self) -> list[bytes]:
         """All that will ever be streamed."""
