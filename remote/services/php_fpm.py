@@ -17,15 +17,13 @@ _FLAGS = ("-i", "-m", "-n", "-t", "-v", "-h", "-e", "-D", "-F", "-O", "-R", "--n
 _NO_SERVER = ("-i", "--info", "-m", "--modules", "-t", "--test", "-v", "--version", "-h", "--help")
 # zlog.c: to a file or stderr with a date, to syslog (and so the journal) without one.
 _POOL = (
-    r"(?:\[\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d(?:\.\d{6})?\] (?:WARNING|NOTICE): |\[(?:WARNING|NOTICE)\] )"
+    r"(?:\[\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d(?:\.\d{6})?\] WARNING: |\[WARNING\] )"
     r"\[pool [^\[\]\s]{1,100}\] child (\d{1,9})"
 )
-_ENDED = line(
-    _POOL + r" exited (?:on signal (\d{1,3}) \([A-Z0-9?]{2,12}(?: - core dumped)?\)|with code \d{1,3})"
-    r" after \d{1,12}\.\d{6} seconds from start"
+_KILLED = line(
+    _POOL + r" exited on signal (\d{1,3}) \([A-Z0-9?]{2,12}(?: - core dumped)?\) after \d{1,12}\.\d{6} seconds from start"
 )
-_TIMEOUT = line(_POOL + r", script '.*' \(request: \".*\"\) execution timed out \(\d{1,12}\.\d{6} sec\), terminating")
-_BOOTED = line(_POOL + r" started")
+_TIMEOUT = line(_POOL + r", script '.*\"\) execution timed out \(\d{1,12}\.\d{6} sec\), terminating")
 
 
 def recognise(argv: Sequence[str], process: Process) -> tuple[Role, ...]:
@@ -53,14 +51,12 @@ def genuine(process: Process) -> bool:
 def sign(entry: Entry) -> Sign | None:
     """What the master logs of its children. The path and the query that stand in the line of a time-out are a visitor's."""
     text = plain(entry.message)
-    if said := _ENDED.fullmatch(text):
-        return Sign("killed", int(said[1]), int(said[2])) if said[2] else Sign("exiting", int(said[1]))
-    if said := _TIMEOUT.fullmatch(text):
-        return Sign("timeout", int(said[1]))
-    said = _BOOTED.fullmatch(text)
-    return Sign("booted", int(said[1])) if said else None
+    if said := _KILLED.fullmatch(text):
+        return Sign("killed", int(said[1]), int(said[2]))
+    said = _TIMEOUT.fullmatch(text)
+    return Sign("timeout", int(said[1])) if said else None
 
 
-_TELLINGS = ("child [0-9]+ exited", "execution timed out .* terminating", "child [0-9]+ started")
+_TELLINGS = ("child [0-9]+ exited on signal", "execution timed out .* terminating")
 
 KIND = Kind("php-fpm", "PHP-FPM", recognise, order=14, genuine=genuine, sign=sign, tellings=_TELLINGS)
