@@ -107,9 +107,10 @@ def _speaker(unit: Unit, processes: Processes | None) -> Speaker | None:
     return Speaker(unit.id, pid, unit.invocation_id)
 
 
-def tellings() -> tuple[str, ...]:
+def tellings(*, asides: bool = True) -> tuple[str, ...]:
     """What the lines that the kinds' `sign` reads have in common, as extended regular expressions: see `Kind.tellings`."""
-    return tuple(dict.fromkeys(telling for kind in kinds().values() for telling in kind.tellings))
+    found = (telling for kind in kinds().values() for telling in (*kind.tellings, *(kind.asides if asides else ())))
+    return tuple(dict.fromkeys(found))
 
 
 def _filled(role: Role, configured: Iterable[Role]) -> Role:
@@ -140,9 +141,20 @@ def _master_behind(main: Process, unit: Unit, processes: Processes) -> tuple[int
     inside = [p for p in processes.all if p.pid != main.pid and f"{p.cgroup}/".startswith(f"{unit.control_group}/")]
     by_pid = roles_by_pid(Processes(tuple(inside), processes.boot_id))
     masters = [pid for pid, said in by_pid.items() if any(role.master for role in said)]
-    if len(masters) != 1 or len(by_pid) != len(inside):
+    if len(masters) != 1 or not all(p.pid in by_pid or _descends(p, masters[0], inside) for p in inside):
         return None, ()
     return masters[0], by_pid[masters[0]]
+
+
+def _descends(process: Process, ancestor: int, among: Sequence[Process]) -> bool:
+    """Whether a process was started by another, over any number of steps between."""
+    parents = {one.pid: one.ppid for one in among}
+    pid = process.pid
+    for _ in parents:
+        pid = parents.get(pid, 0)
+        if pid == ancestor:
+            return True
+    return False
 
 
 def _configured(unit: Unit, processes: Processes) -> tuple[Role, ...]:
