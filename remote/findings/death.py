@@ -99,14 +99,14 @@ class Autopsy:
     def witness(self, seen: Witness, at: datetime) -> tuple[Kill, ...]:
         """Settle what waits: what the host bears out is a kill, all else is dropped for good. `at` is the time of asking."""
         before, self._seen = self._seen, seen
-        settled = settle(seen, self._reader.pending)
+        settled = settle(seen, self._reader.pending, self._explained)
         self._reader.settled(settled)
         counted = grown(before, seen, at, self._reader, self._ground)
         return (*self._tell(settled), *counted, *self._hearsay.witness(before, seen, self._reader.proven))
 
     def believe(self, counted: int = 0) -> None:
         """Settle what waits by the facts alone, for lines of the past: a process that still lives was not killed."""
-        self._reader.settled(believe(self._reader.pending, self._ground))
+        self._reader.settled(believe(self._reader.pending, self._ground, self._explained))
         self._hearsay.believe(counted)
 
     def settle(self, before: datetime | None = None) -> tuple[Kill, ...]:
@@ -126,6 +126,10 @@ class Autopsy:
 
     def _gatherer(self, case: Case) -> Gatherer:
         return Gatherer(self._reader.boots[case.boot_id], self._ground)
+
+    def _explained(self, case: Case) -> bool:
+        """Whether somebody else's word makes a kill of a process that was only found gone."""
+        return self._gatherer(case).kill(case).cause != "unknown"
 
     def _kill(self, case: Case) -> Kill | None:
         gatherer = self._gatherer(case)
