@@ -124,7 +124,7 @@ class Boot:
     by_unit: dict[str, Timeline[Case]] = field(default_factory=lambda: defaultdict(Timeline))
     homeless: Timeline[Case] = field(default_factory=Timeline)
     unit_cases: Timeline[Case] = field(default_factory=Timeline)
-    staged: dict[int, Timeline[None]] = field(default_factory=lambda: defaultdict(Timeline))
+    staged: dict[int, Timeline[Case]] = field(default_factory=lambda: defaultdict(Timeline))
     notes: dict[tuple[str, str], Timeline[tuple[Entry, UnitSaid]]] = field(default_factory=lambda: defaultdict(Timeline))
     own: dict[tuple[str, int], Timeline[Own]] = field(default_factory=lambda: defaultdict(Timeline))
     tasks: dict[str, Timeline[str]] = field(default_factory=lambda: defaultdict(Timeline))

@@ -161,6 +161,8 @@ class Gatherer:
         return first_two[0] if len(first_two) == 1 else None
 
     def _alone(self, unit_case: Case) -> bool:
+        if not _has(unit_case, "oom") and self._oomd(unit_case.unit, unit_case) is not None:
+            return False
         return not any(other.trusted for other in islice(self._in_unit(unit_case), 4 * SHARED))
 
     # What bears on one death.

@@ -244,8 +244,8 @@ class Reader:
         heading, target = self._nohang.get(entry.boot_id, (False, None))
         signal = nohang_signal(entry.message)
         done = nohang_target(target.message) if target is not None else None
-        if heading:
-            target = entry if nohang_target(entry.message) else None
+        if heading and nohang_target(entry.message) is not None:
+            target = entry
         self._nohang[entry.boot_id] = (nohang_heading(entry.message), target)
         if signal is None or done is None or target is None or not _soon(target, entry) or self._again(boot, entry):
             return ()
@@ -405,7 +405,7 @@ class Reader:
         if shelf is not None:
             case.places.append((shelf, shelf.add(case.first_us, case)))
         if case.staged and uid is not None:
-            boot.staged[uid].add(case.first_us, None)
+            boot.staged[uid].add(case.first_us, case)
 
     def _cgroup(self, case: Case, proof: Proof) -> str:
         """Where the process was: by the kernel's own report, else by what was known of this pid."""
