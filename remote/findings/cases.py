@@ -10,7 +10,7 @@ from typing import Any
 
 from remote.facts.journal import Entry
 from remote.findings.daemons import ContainerKill, DaemonKill, UnitSaid
-from remote.findings.kill import JOIN_S
+from remote.findings.kill import JOIN_S, Kill
 from remote.findings.lines import Reaped, Summary, Victim
 from remote.findings.people import Asked, Sent
 from remote.findings.reports import Report, Reports
@@ -82,6 +82,7 @@ class Case:
     container: str = ""
     believed: bool = False
     final: bool = False
+    told: Kill | None = None
     home: tuple[object, ...] = ()
     places: list[tuple[Timeline[Case], tuple[int, int]]] = field(default_factory=list)
 

@@ -44,8 +44,13 @@ def kills(
     for entry in journal_entries:
         autopsy.read(entry)
     autopsy.believe(counted)
-    autopsy.settle()
+    autopsy.finish()
     return autopsy.kills
+
+
+def _newness(kill: Kill) -> tuple[datetime, int, int, str]:
+    """Kills of one moment stand in an order of their own, not in that of their lines."""
+    return kill.at, kill.monotonic_us, kill.pid or 0, kill.unit or kill.name
 
 
 class Autopsy:
@@ -69,7 +74,7 @@ class Autopsy:
     def kills(self) -> tuple[Kill, ...]:
         """All kills so far, newest first."""
         told = [*self._tell(self._reader.cases), *self._hearsay.believed]
-        return tuple(sorted(told, key=lambda kill: (kill.at, kill.monotonic_us), reverse=True))
+        return tuple(sorted(told, key=_newness, reverse=True))
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -94,7 +99,7 @@ class Autopsy:
 
         A kill with `pid` None and `final` False may be taken back later, by one of the same unit that has a pid.
         """
-        return self._tell(self.read(entry))
+        return self._changed(self.read(entry))
 
     def witness(self, seen: Witness, at: datetime) -> tuple[Kill, ...]:
         """Settle what waits: what the host bears out is a kill, all else is dropped for good. `at` is the time of asking."""
@@ -111,13 +116,17 @@ class Autopsy:
 
     def settle(self, before: datetime | None = None) -> tuple[Kill, ...]:
         """Call final what was opened before `before` (all when left out): no more evidence is waited for."""
+        return self._tell(self.finish(before))
+
+    def finish(self, before: datetime | None = None) -> list[Case]:
+        """The same, and tell nothing yet."""
         for boot in self._reader.boots.values():
             self._reader.free(boot, None if before is None else boot.now_us(before))
         due = [case for case in self._reader.cases if not case.final and (before is None or case.at < before)]
         done = [case for case in due if self._gatherer(case).visible(case)]
         for case in done:
             case.final = True
-        return self._tell(done)
+        return done
 
     def forget(self, before: datetime) -> None:
         """Drop kills and what was remembered from before `before`, so that a stream does not grow without end."""
@@ -134,6 +143,16 @@ class Autopsy:
     def _kill(self, case: Case) -> Kill | None:
         gatherer = self._gatherer(case)
         return gatherer.kill(case) if case.proofs and gatherer.visible(case) else None
+
+    def _changed(self, cases: Iterable[Case]) -> tuple[Kill, ...]:
+        """Of the cases those that are not what they were when they were last told so."""
+        changed = []
+        for case in dict.fromkeys(cases):
+            kill = self._kill(case)
+            if kill is not None and kill != case.told:
+                case.told = kill
+                changed.append(kill)
+        return tuple(changed)
 
     def _tell(self, cases: Iterable[Case]) -> tuple[Kill, ...]:
         return tuple(kill for case in dict.fromkeys(cases) if (kill := self._kill(case)) is not None)

@@ -61,7 +61,7 @@ WRITTEN: tuple[Entry, ...] = (
     said(1, sigkill(415)),
     said(1, "WORKER TIMEOUT (pid:415)"),
     said(1, FULL, pid=370),
-    said(1, FULL, pid=None),
+    replace(said(1, FULL), pid=None),
     said(1, f"[2026-11-23 20:00:00 +0000] [370] [ERROR] {sigkill(415)}"),
     said(1, f"[2026-11-23 20:00:00 +0000] [370] [ERROR] {sigkill(415)}", pid=370),
     said(1, FULL, invocation="another"),

@@ -40,7 +40,7 @@ def counted(at_s: float = 0, unit: str | None = "site.service", limit_bytes: int
     return counted_kill(unit, BOOT, START + timedelta(seconds=at_s), 1_000_000_000 + int(at_s * 1e6), limit_bytes, COUNTER)
 
 
-OOM = {"cause": "kernel-oom", "confidence": "certain"}
+OOM: dict[str, Any] = {"cause": "kernel-oom", "confidence": "certain"}
 SAME: tuple[tuple[Kill, Kill, bool], ...] = (
     (kill(5), kill(5, 119), True),
     (kill(5), kill(5, 121), False),

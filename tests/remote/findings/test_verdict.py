@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Final
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from remote.findings.verdict import Evidence, Verdict, by_memory, explained, verdict
 
-CERTAIN, LIKELY = "certain", "likely"
+CERTAIN: Final = "certain"
+LIKELY: Final = "likely"
 CASES: tuple[tuple[Evidence, Verdict], ...] = (
     (Evidence(), Verdict("unknown", "guess")),
     (Evidence(memory="machine"), Verdict("kernel-oom", CERTAIN)),
@@ -76,11 +78,14 @@ def test_no_application_and_no_person_outweighs_the_kernel(evidence: Evidence) -
 @given(_ANY)
 def test_only_the_killers_own_word_is_certain(evidence: Evidence) -> None:
     said = verdict(evidence)
-    own = evidence.memory not in {"", "unsaid"} or evidence.hunter or evidence.oomd or evidence.runtime or evidence.sender
-    own = own or "certain" in {evidence.stop, evidence.watchdog} or evidence.hung or evidence.over_time or evidence.forced
-    own = own or (evidence.memory and evidence.by_hand)
+    kernels = evidence.memory not in {"", "unsaid"} or (evidence.memory and evidence.by_hand)
+    daemons = (
+        evidence.hunter or evidence.oomd or evidence.runtime or evidence.sender or "certain" in {evidence.stop, evidence.watchdog}
+    )
+    programs = evidence.hung or evidence.over_time or evidence.forced
+    own = any(map(bool, (kernels, daemons, programs)))
 
-    assert bool(own) or said.confidence != "certain"
+    assert own or said.confidence != "certain"
     assert explained(evidence) is (said.confidence == "certain")
     assert said.cause != "unknown" or said.confidence == "guess"
     assert not by_memory(evidence) or said.cause not in {"unknown", "stop-timeout", "time-limit"}
