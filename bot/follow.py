@@ -331,7 +331,7 @@ class Stream:
                 self._all.heard(entry)
                 self._lines[entry.system_unit] += 1
                 touched |= dict.fromkeys(self._all.autopsy.read(entry))
-        found = self._all.autopsy.tell(touched)
+        found = self._all.autopsy.changed(touched)
         if self._name == PROGRAMS:
             found += await self._claims()
             self._mind_floods()

@@ -10,11 +10,12 @@ from typing import Any
 
 from remote.facts.journal import Entry
 from remote.findings.daemons import ContainerKill, DaemonKill, UnitSaid
-from remote.findings.kill import JOIN_S
+from remote.findings.kill import JOIN_S, Kill
 from remote.findings.lines import Reaped, Summary, Victim
 from remote.findings.people import Asked, Sent
 from remote.findings.reports import Report, Reports
 from remote.findings.timeline import Timeline
+from remote.findings.workers import Crew
 
 JOIN_US = int(JOIN_S * 1e6)
 # What names only the unit belongs to a death this near.
@@ -27,11 +28,24 @@ _PROOFS = 16
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A program says that one of its processes was ended by `signal`. `guessed`: it says nothing, but starts another one."""
+    """A program says that one of its processes was ended by `signal`. `died`: it does not say how, so that only somebody else's
+    word makes a kill of it. `guessed`: it says nothing, but starts another one."""
 
     signal: int
     doing: str = ""
+    died: bool = False
     guessed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A program says what it does to one of its processes: it hung (`timeout`), ran too long (`limit`), did not stop when asked
+    (`forced`), grew too big (`recycled`)."""
+
+    entry: Entry
+    what: str
+    limit_s: float | None
+    doing: str
 
 
 Said = Victim | Summary | Reaped | UnitSaid | DaemonKill | ContainerKill | Told
@@ -68,6 +82,7 @@ class Case:
     container: str = ""
     believed: bool = False
     final: bool = False
+    told: Kill | None = None
     home: tuple[object, ...] = ()
     places: list[tuple[Timeline[Case], tuple[int, int]]] = field(default_factory=list)
 
@@ -110,9 +125,11 @@ class Boot:
     by_unit: dict[str, Timeline[Case]] = field(default_factory=lambda: defaultdict(Timeline))
     homeless: Timeline[Case] = field(default_factory=Timeline)
     unit_cases: Timeline[Case] = field(default_factory=Timeline)
-    staged: dict[int, Timeline[None]] = field(default_factory=lambda: defaultdict(Timeline))
+    staged: dict[int, Timeline[Case]] = field(default_factory=lambda: defaultdict(Timeline))
     notes: dict[tuple[str, str], Timeline[tuple[Entry, UnitSaid]]] = field(default_factory=lambda: defaultdict(Timeline))
-    hung: dict[tuple[str, int], Timeline[tuple[Entry, str]]] = field(default_factory=lambda: defaultdict(Timeline))
+    own: dict[tuple[str, int], Timeline[Own]] = field(default_factory=lambda: defaultdict(Timeline))
+    tasks: dict[str, Timeline[str]] = field(default_factory=lambda: defaultdict(Timeline))
+    crews: dict[tuple[str, str], Crew] = field(default_factory=lambda: defaultdict(Crew))
     limits: dict[str, Timeline[tuple[Entry, float | None, str]]] = field(default_factory=lambda: defaultdict(Timeline))
     lost: dict[str, Timeline[Entry]] = field(default_factory=lambda: defaultdict(Timeline))
     sudo: Timeline[tuple[Entry, Asked]] = field(default_factory=Timeline)
@@ -148,7 +165,8 @@ class Boot:
         self.seen = {key: None for key in self.seen if key[0] >= before}
         for timeline in (self.homeless, self.unit_cases, self.sudo, self.calls, self.low):
             timeline.forget(before_us)
-        for index in (self.by_unit, self.staged, self.notes, self.hung, self.limits, self.lost, self.calls_to, self.targets):
+        notes = (self.notes, self.own, self.tasks, self.limits, self.lost)
+        for index in (self.by_unit, self.staged, self.calls_to, self.targets, *notes):
             _forget(index, before_us)
         for key, cases in list(self.by_key.items()):
             self.by_key[key] = left = [case for case in cases if case.at >= before]
@@ -165,7 +183,7 @@ class Boot:
     @property
     def empty(self) -> bool:
         """Whether nothing is remembered."""
-        return not self.seen and not self.by_key
+        return not self.seen and not self.by_key and not self.crews
 
 
 def _forget(index: dict[Any, Timeline[Any]], before_us: int) -> None:

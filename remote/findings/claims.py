@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from remote.facts.journal import Entry
 from remote.facts.witness import Witness
-from remote.findings.cases import Case, Proof
+from remote.findings.cases import Case, Proof, Told
 from remote.findings.gather import Gatherer
 from remote.findings.ground import Ground
 from remote.findings.kill import Claim, Confidence, Kill, counted_kill
@@ -24,23 +24,44 @@ def claim(pid: int | None, entry: Entry) -> Claim:
     return Claim(entry.boot_id, entry.system_unit, entry.invocation, entry.pid or 0, pid, entry.at, entry.monotonic_us)
 
 
-def settle(seen: Witness, pending: Iterable[Case]) -> list[Case]:
+def settle(seen: Witness, pending: Iterable[Case], explained: Callable[[Case], bool]) -> list[Case]:
     """The cases that the witness decides: borne out, or left without what was claimed. A line younger than it waits on."""
     decided = [case for case in pending if _before(case.last_us, case.boot_id, seen)]
     for case in decided:
         case.proofs = [proof for proof in case.proofs if not _contradicted(proof, case, seen)]
-        case.believed = True
+        _decide(case, explained)
     return decided
 
 
-def believe(pending: Iterable[Case], ground: Ground) -> list[Case]:
-    """The same by the facts alone."""
-    decided = list(pending)
+def believe(pending: Iterable[Case], ground: Ground, explained: Callable[[Case], bool]) -> list[Case]:
+    """The same by the facts alone. Of a silent crew one is gone for each new worker, the first one first."""
+    decided = sorted(pending, key=lambda case: (case.first_us, case.pid or 0))
+    replaced: set[tuple[int, str]] = set()
+    gone: set[int] = set()
     for case in decided:
-        case.believed = True
         if ground.process(case.boot_id, case.pid, case.at) is not None:
             case.proofs = []
+        elif _guessed(case):
+            new = next((proof for proof in case.proofs if proof.order not in replaced), None)
+            entry = case.proofs[0].entry
+            if new is None or case.pid in gone or not ground.runs(entry.system_unit, entry.invocation):
+                case.proofs = []
+            else:
+                case.proofs = [new]
+                replaced.add(new.order)
+                gone.add(case.pid or 0)
+        _decide(case, explained)
     return decided
+
+
+def _decide(case: Case, explained: Callable[[Case], bool]) -> None:
+    case.believed = True
+    if case.proofs and all(isinstance(proof.said, Told) and proof.said.died for proof in case.proofs) and not explained(case):
+        case.proofs = []
+
+
+def _guessed(case: Case) -> bool:
+    return bool(case.proofs) and all(isinstance(proof.said, Told) and proof.said.guessed for proof in case.proofs)
 
 
 def _contradicted(proof: Proof, case: Case, seen: Witness) -> bool:

@@ -134,7 +134,9 @@ def earlyoom_looks(message: str) -> bool:
 _NOHANG_HEADING = re.compile(
     r"\s*(?:Victim status \(found in \d+ms\):|(?:TOP printed in \d+ms; p|P)rocess with highest badness.*:)\s*"
 )
-_NOHANG_TARGET = re.compile(r"\s*PID:\s+(?P<pid>\d{1,10}), [Nn]ame: (?P<name>.{0,64}), (?:badness: \d{1,6}|state: .*)", re.DOTALL)
+_NOHANG_TARGET = re.compile(
+    r"\s*PID:\s+(?P<pid>\d{1,10}), [Nn]ame: (?P<name>.{0,64}?)(?:, (?:badness: \d{1,6}|state: .*))?", re.DOTALL
+)
 _NOHANG_ACT = re.compile(r"\s*Sending SIG(?P<signal>TERM|KILL) to the victim\s*")
 
 

@@ -44,8 +44,13 @@ def kills(
     for entry in journal_entries:
         autopsy.read(entry)
     autopsy.believe(counted)
-    autopsy.settle()
+    autopsy.finish()
     return autopsy.kills
+
+
+def _newness(kill: Kill) -> tuple[datetime, int, int, str]:
+    """Kills of one moment stand in an order of their own, not in that of their lines."""
+    return kill.at, kill.monotonic_us, kill.pid or 0, kill.unit or kill.name
 
 
 class Autopsy:
@@ -68,8 +73,8 @@ class Autopsy:
     @property
     def kills(self) -> tuple[Kill, ...]:
         """All kills so far, newest first."""
-        told = [*self.tell(self._reader.cases), *self._hearsay.believed]
-        return tuple(sorted(told, key=lambda kill: (kill.at, kill.monotonic_us), reverse=True))
+        told = [*self._tell(self._reader.cases), *self._hearsay.believed]
+        return tuple(sorted(told, key=_newness, reverse=True))
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -94,30 +99,34 @@ class Autopsy:
 
         A kill with `pid` None and `final` False may be taken back later, by one of the same unit that has a pid.
         """
-        return self.tell(self.read(entry))
+        return self.changed(self.read(entry))
 
     def witness(self, seen: Witness, at: datetime) -> tuple[Kill, ...]:
         """Settle what waits: what the host bears out is a kill, all else is dropped for good. `at` is the time of asking."""
         before, self._seen = self._seen, seen
-        settled = settle(seen, self._reader.pending)
+        settled = settle(seen, self._reader.pending, self._explained)
         self._reader.settled(settled)
         counted = grown(before, seen, at, self._reader, self._ground)
-        return (*self.tell(settled), *counted, *self._hearsay.witness(before, seen, self._reader.proven))
+        return (*self._tell(settled), *counted, *self._hearsay.witness(before, seen, self._reader.proven))
 
     def believe(self, counted: int = 0) -> None:
         """Settle what waits by the facts alone, for lines of the past: a process that still lives was not killed."""
-        self._reader.settled(believe(self._reader.pending, self._ground))
+        self._reader.settled(believe(self._reader.pending, self._ground, self._explained))
         self._hearsay.believe(counted)
 
     def settle(self, before: datetime | None = None) -> tuple[Kill, ...]:
         """Call final what was opened before `before` (all when left out): no more evidence is waited for."""
+        return self._tell(self.finish(before))
+
+    def finish(self, before: datetime | None = None) -> list[Case]:
+        """The same, and tell nothing yet."""
         for boot in self._reader.boots.values():
             self._reader.free(boot, None if before is None else boot.now_us(before))
         due = [case for case in self._reader.cases if not case.final and (before is None or case.at < before)]
         done = [case for case in due if self._gatherer(case).visible(case)]
         for case in done:
             case.final = True
-        return self.tell(done)
+        return done
 
     def forget(self, before: datetime) -> None:
         """Drop kills and what was remembered from before `before`, so that a stream does not grow without end."""
@@ -127,10 +136,23 @@ class Autopsy:
     def _gatherer(self, case: Case) -> Gatherer:
         return Gatherer(self._reader.boots[case.boot_id], self._ground)
 
+    def _explained(self, case: Case) -> bool:
+        """Whether somebody else's word makes a kill of a process that was only found gone."""
+        return self._gatherer(case).kill(case).cause != "unknown"
+
     def _kill(self, case: Case) -> Kill | None:
         gatherer = self._gatherer(case)
         return gatherer.kill(case) if case.proofs and gatherer.visible(case) else None
 
-    def tell(self, cases: Iterable[Case]) -> tuple[Kill, ...]:
-        """What `read` opened or changed, as kills; once for many entries that came together."""
+    def changed(self, cases: Iterable[Case]) -> tuple[Kill, ...]:
+        """Of the cases those that are not what they were when they were last told so."""
+        changed = []
+        for case in dict.fromkeys(cases):
+            kill = self._kill(case)
+            if kill is not None and kill != case.told:
+                case.told = kill
+                changed.append(kill)
+        return tuple(changed)
+
+    def _tell(self, cases: Iterable[Case]) -> tuple[Kill, ...]:
         return tuple(kill for case in dict.fromkeys(cases) if (kill := self._kill(case)) is not None)

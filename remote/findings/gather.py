@@ -11,7 +11,7 @@ from typing import Literal
 
 from remote.facts.journal import Entry
 from remote.findings.advice import Known, advice
-from remote.findings.cases import JOIN_US, NEAR_US, SHARED, Boot, Case, Proof, Told, entries_of
+from remote.findings.cases import JOIN_US, NEAR_US, SHARED, Boot, Case, Own, Proof, Told, entries_of
 from remote.findings.daemons import ContainerKill, DaemonKill, UnitSaid, without_command
 from remote.findings.ground import Ground
 from remote.findings.kill import LINE_CHARACTERS, LINES, Kill
@@ -27,6 +27,7 @@ _RESULT_US = 1_200_000_000
 # Who asks for a signal does so before; a line of sudo's and one of the program's may change places.
 _AFTER_US, _BY_NAME_US = 1_000_000, 5_000_000
 _LOST_US = 2 * NEAR_US
+_TASK_US = 300_000_000
 _SIGABRT, _SIGKILL = 6, 9
 # Whoever ends processes in the course of their work, and says so elsewhere.
 _AT_WORK = {
@@ -160,6 +161,8 @@ class Gatherer:
         return first_two[0] if len(first_two) == 1 else None
 
     def _alone(self, unit_case: Case) -> bool:
+        if not _has(unit_case, "oom") and self._oomd(unit_case.unit, unit_case) is not None:
+            return False
         return not any(other.trusted for other in islice(self._in_unit(unit_case), 4 * SHARED))
 
     # What bears on one death.
@@ -188,7 +191,8 @@ class Gatherer:
             runtime=next((proof.said.by for proof in proofs if isinstance(proof.said, ContainerKill)), ""),
             watchdog=sure if self._boot.note(unit, "watchdog", case) else "",
             stop=sure if any(self._boot.note(unit, what, case) for what in slow) else "",
-            hung=told and self._hung(case, unit) is not None,
+            hung=told and self._said(case, unit, "timeout") is not None,
+            forced=_speaker(self._said(case, unit, "forced")) if told else "",
             over_time=told and self._limit(case, unit) is not None,
             limited=self._ground.limit(case.boot_id, unit) is not None,
         )
@@ -225,43 +229,46 @@ class Gatherer:
 
     def _program_words(self, case: Case, unit: str | None, found: Gathered) -> None:
         """What the unit's main process says before and after."""
-        hung, limit = self._hung(case, unit), self._limit(case, unit)
         told = next((proof.said for proof in case.proofs if isinstance(proof.said, Told)), None)
-        found.doing = told.doing if told else ""
-        if hung is not None:
-            found.entries.append(hung[0])
-            found.doing = found.doing or hung[1]
-        if limit is not None:
-            found.entries.append(limit[0])
-            found.limit_s, found.doing = limit[1], found.doing or limit[2]
+        words = [self._said(case, unit, "timeout"), self._said(case, unit, "forced"), self._limit(case, unit)]
+        said = [word for word in words if word is not None]
+        found.entries += [word.entry for word in said]
+        found.limit_s = next((word.limit_s for word in reversed(said) if word.limit_s is not None), None)
+        found.doing = (told.doing if told else "") or next((word.doing for word in said if word.doing), "")
+        found.doing = found.doing or self._task(case, unit)
         lost = self._boot.lost.get(unit or "")
         if lost is not None and case.pid is not None:
             found.entries += list(islice(lost.oldest(case.first_us, case.last_us + _LOST_US), 2))
 
-    def _hung(self, case: Case, unit: str | None) -> tuple[Entry, str] | None:
-        words = self._boot.hung.get((unit or "", case.pid or 0))
-        return None if words is None else next(words.newest(case.first_us - JOIN_US, case.last_us + JOIN_US), None)
+    def _said(self, case: Case, unit: str | None, what: str) -> Own | None:
+        """What the program says that it does to this very process."""
+        words = self._boot.own.get((unit or "", case.pid or 0))
+        near = words.newest(case.first_us - JOIN_US, case.last_us + JOIN_US) if words is not None else ()
+        return next((word for word in near if word.what == what), None)
 
-    def _limit(self, case: Case, unit: str | None) -> tuple[Entry, float | None, str] | None:
-        """The time limit that ended this process: the oldest one told that no process found dead before explains."""
+    def _limit(self, case: Case, unit: str | None) -> Own | None:
+        """The time limit that ended this process: its own, or the oldest one told that no process found dead before explains."""
+        own = self._said(case, unit, "limit")
         limits = self._boot.limits.get(unit or "")
-        if limits is None or not any(isinstance(proof.said, Told) for proof in case.proofs) or _memory(case.proofs):
-            return None
+        if own is not None or limits is None or not _is_told(case):
+            return own
         first_us = case.first_us - 2 * NEAR_US
         before = self._boot.by_unit[unit or ""].newest(first_us, case.first_us)
-        dead = sorted(
-            (c.first_us, c.pid or 0, c is case)
-            for c in islice(before, 4 * SHARED)
-            if any(isinstance(proof.said, Told) for proof in c.proofs) and not _memory(c.proofs)
-        )
+        dead = sorted((c.first_us, c.pid or 0, c is case) for c in islice(before, 4 * SHARED) if _is_told(c))
         left = list(limits.oldest(first_us, case.first_us))
         for at_us, _, this in dead:
             fitting = next((limit for limit in left if 0 <= at_us - limit[0].monotonic_us <= NEAR_US), None)
             if this:
-                return fitting
+                return Own(fitting[0], "limit", fitting[1], fitting[2]) if fitting is not None else None
             if fitting is not None:
                 left.remove(fitting)
         return None
+
+    def _task(self, case: Case, unit: str | None) -> str:
+        """The task in hand, where the program took no other one lately."""
+        tasks = self._boot.tasks.get(unit or "")
+        taken = set(islice(tasks.newest(case.first_us - _TASK_US, case.first_us), 4 * SHARED)) if tasks is not None else set()
+        return taken.pop() if len(taken) == 1 and case.pid is not None else ""
 
     def _people(self, case: Case, unit: str | None, proofs: list[Proof], found: Gathered) -> None:
         """Who asked for it: only before it happened, and only by its pid or name."""
@@ -384,6 +391,15 @@ def _fits(case: Case, unit_case: Case) -> bool:
     hunted = any(isinstance(proof.said, DaemonKill) for proof in case.proofs)
     ends = {p.said.signal for p in unit_case.proofs if isinstance(p.said, UnitSaid) and p.said.what == "main"}
     return hunted and _signal(case.sorted()) in ends
+
+
+def _is_told(case: Case) -> bool:
+    """Whether a program found it dead, and nobody else says more."""
+    return any(isinstance(proof.said, Told) for proof in case.proofs) and not _memory(case.proofs)
+
+
+def _speaker(word: Own | None) -> str:
+    return "" if word is None else word.entry.comm or word.entry.identifier
 
 
 def _is_oomd(proof: Proof) -> bool:

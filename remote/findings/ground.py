@@ -51,6 +51,15 @@ class Ground:
             known = self._speakers.get((entry.system_unit, ""))
         return known is not None and entry.pid in known
 
+    def knows(self, entry: Entry) -> bool:
+        """Whether it is known whose lines count in this invocation of the entry's unit."""
+        return entry.invocation in self._first_writers or (entry.system_unit, entry.invocation) in self._speakers
+
+    def runs(self, unit: str, invocation: str) -> bool:
+        """Whether the unit is still in this invocation, by the facts."""
+        known = self.unit(unit)
+        return known is not None and bool(invocation) and known.invocation_id == invocation and known.main_pid > 0
+
     def main_pid(self, unit: str, invocation: str) -> int | None:
         """The main process that the unit had in this invocation, where it is known."""
         return self._mains.get((unit, invocation)) if invocation else None

@@ -201,8 +201,10 @@ def join(known: Kill, more: Kill) -> Kill:
     )
 
 
-def _rank(kill: Kill) -> tuple[int, int, bool]:
-    return _SURE[kill.confidence], _STRENGTH[kill.cause], not kill.counted
+def _rank(kill: Kill) -> tuple[int, int, bool, int]:
+    """How sure, how strong, how complete: its advice speaks of what it knew."""
+    known = (kill.limit_bytes, kill.rss_bytes, kill.unit, kill.limit_group or None, kill.stopped_unit or None)
+    return _SURE[kill.confidence], _STRENGTH[kill.cause], not kill.counted, sum(part is not None for part in known)
 
 
 def _first(one: int | None, other: int | None) -> int | None:

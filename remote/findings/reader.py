@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import islice
 
 from remote.facts.journal import Entry
-from remote.findings.cases import JOIN_US, NEAR_US, SHARED, Boot, Case, Proof, Told
+from remote.findings.cases import JOIN_US, NEAR_US, SHARED, Boot, Case, Own, Proof, Told
 from remote.findings.daemons import (
     ContainerKill,
     DaemonKill,
@@ -27,6 +27,7 @@ from remote.findings.ground import Ground
 from remote.findings.lines import Summary, Victim, kernel_line
 from remote.findings.people import audit_call, audit_target, sudo_line
 from remote.findings.reports import Death
+from remote.findings.workers import Crew
 from remote.services import kinds
 from remote.services.base import Sign
 
@@ -37,7 +38,8 @@ _SIGKILL = 9
 _EARLYOOM_US = 50_000
 # An audit event's records come together.
 _EVENT_US = 100_000
-_MOST_LOST = 256
+_MOST_LOST, _MOST_CREWS = 256, 1024
+_OF_ITSELF = {"booted", "exiting"}
 _OPENING = {"main", "control", "oom"}
 
 
@@ -79,7 +81,10 @@ class Reader:
         self.cases = [case for case in self.cases if case.at >= before]
         self.pending = {case: None for case in self.pending if case.at >= before}
         self.lost = [entry for entry in self.lost if entry.at >= before]
+        newest = max((boot.newest for boot in self.boots.values() if boot.newest is not None), default=None)
         for boot_id, boot in list(self.boots.items()):
+            if boot.newest != newest or len(boot.crews) > _MOST_CREWS:
+                boot.crews.clear()
             boot.forget(boot.now_us(before) or 0, before)
             if boot.empty:
                 del self.boots[boot_id]
@@ -90,7 +95,9 @@ class Reader:
             self.pending.pop(case, None)
             boot = self.boots[case.boot_id]
             self._house(boot, case)
-            if not case.proofs:
+            if case.proofs:
+                self._gone(boot, case)
+            else:
                 boot.by_key[case.key].remove(case)
         self.cases = [case for case in self.cases if case.proofs]
 
@@ -237,8 +244,8 @@ class Reader:
         heading, target = self._nohang.get(entry.boot_id, (False, None))
         signal = nohang_signal(entry.message)
         done = nohang_target(target.message) if target is not None else None
-        if heading:
-            target = entry if nohang_target(entry.message) else None
+        if heading and nohang_target(entry.message) is not None:
+            target = entry
         self._nohang[entry.boot_id] = (nohang_heading(entry.message), target)
         if signal is None or done is None or target is None or not _soon(target, entry) or self._again(boot, entry):
             return ()
@@ -252,41 +259,87 @@ class Reader:
             return ()
         return (self._proof(boot, f"container:{done.id}", Proof(entry, done), NEAR_US),)
 
-    # Programs: the word of a unit's main process about its children.
+    # Programs: the word of a unit's main process about its children, and of a worker about itself.
 
     def _program(self, boot: Boot, entry: Entry) -> Sequence[Case]:
-        sign = next((said for kind in kinds().values() if (said := kind.sign(entry)) is not None), None)
-        return () if sign is None or self._again(boot, entry) else self._sign(boot, entry, sign)
+        speaks = self._ground.speaks(entry)
+        if not speaks and ("orker" not in entry.message or not self._ground.knows(entry)):
+            return ()
+        found = next(((kind.name, sign) for kind in kinds().values() if (sign := kind.sign(entry)) is not None), None)
+        if found is None:
+            return ()
+        kind, sign = found
+        own = sign.pid == entry.pid and _what(sign) in _OF_ITSELF
+        return self._sign(boot, entry, kind, sign) if (speaks or own) and not self._again(boot, entry) else ()
 
-    def _sign(self, boot: Boot, entry: Entry, sign: Sign) -> Sequence[Case]:
-        unit, at_us = entry.system_unit, entry.monotonic_us
-        doing = str(getattr(sign, "task", "") or "")
-        match sign.what:
-            case "timeout" if sign.pid is not None:
-                boot.hung[unit, sign.pid].add(at_us, (entry, doing))
-                case = boot.case(sign.pid, entry)
-                return () if case is None or case.unit != unit else (case,)
-            case "limit":
-                boot.limits[unit].add(at_us, (entry, sign.limit_s, doing))
-                return self._near_unit(boot, unit, entry)
+    def _sign(self, boot: Boot, entry: Entry, kind: str, sign: Sign) -> Sequence[Case]:
+        crew = boot.crews[entry.system_unit, entry.invocation]
+        pid = sign.pid if sign.pid is not None else crew.named(_text(sign, "name"))
+        match _what(sign):
+            case "killed" | "died" if pid is not None:
+                crew.ended(pid)
+                return self._told(boot, entry, pid, Told(sign.signal, _text(sign, "task"), died=_what(sign) == "died"))
+            case "timeout" | "limit" | "forced" as what:
+                return self._announced(boot, entry, what, pid, sign)
             case "lost":
-                boot.lost[unit].add(at_us, entry)
-                before = boot.by_unit[unit].newest(at_us - 2 * NEAR_US, at_us)
-                near = list(islice(before, 1))
-                if not near and len(self.lost) < _MOST_LOST:
-                    self.lost.append(entry)
-                return near
-            case "killed" if sign.pid is not None:
-                return self._told(boot, entry, sign.pid, Told(sign.signal, doing))
-            case _:
+                return self._lost(boot, entry)
+            case "booted" if pid is not None:
+                return self._booted(boot, entry, crew, pid, _text(sign, "name"))
+            case what:
+                self._noted(boot, entry, kind, crew, what, pid, sign)
                 return ()
+
+    def _announced(self, boot: Boot, entry: Entry, what: str, pid: int | None, sign: Sign) -> Sequence[Case]:
+        """The program will end one of its processes, which it names or not."""
+        unit, at_us, doing = entry.system_unit, entry.monotonic_us, _text(sign, "task")
+        if what == "limit" and pid is None:
+            boot.limits[unit].add(at_us, (entry, sign.limit_s, doing))
+            return self._near_unit(boot, unit, entry)
+        if pid is None:
+            return ()
+        boot.own[unit, pid].add(at_us, Own(entry, what, sign.limit_s, doing))
+        case = boot.case(pid, entry)
+        return () if case is None or case.unit != unit else (case,)
+
+    def _lost(self, boot: Boot, entry: Entry) -> Sequence[Case]:
+        """A consequence, told later and without a pid."""
+        boot.lost[entry.system_unit].add(entry.monotonic_us, entry)
+        near = list(islice(boot.by_unit[entry.system_unit].newest(entry.monotonic_us - 2 * NEAR_US, entry.monotonic_us), 1))
+        if not near and len(self.lost) < _MOST_LOST:
+            self.lost.append(entry)
+        return near
+
+    def _booted(self, boot: Boot, entry: Entry, crew: Crew, pid: int, name: str) -> Sequence[Case]:
+        """A new worker: perhaps for one that went without a word."""
+        gone = crew.booted(pid, name, entry.monotonic_us)
+        said = Told(_SIGKILL, guessed=True)
+        told = [old for old in gone if not self._elsewhere(entry, old) and boot.case(old, entry) is None]
+        return [self._proof(boot, old, Proof(entry, said, unit=entry.system_unit)) for old in told]
+
+    def _noted(self, boot: Boot, entry: Entry, kind: str, crew: Crew, what: str, pid: int | None, sign: Sign) -> None:
+        if what == "version" and kind == "gunicorn":
+            crew.started(_text(sign, "version"), entry.monotonic_us)
+        elif what == "task":
+            boot.tasks[entry.system_unit].add(entry.monotonic_us, _text(sign, "task"))
+        elif pid is not None:
+            crew.ended(pid)
+            if what == "recycled":
+                boot.own[entry.system_unit, pid].add(entry.monotonic_us, Own(entry, what, None, ""))
 
     def _told(self, boot: Boot, entry: Entry, pid: int, told: Told) -> Sequence[Case]:
         """A master found its child dead. It knows the pid and the signal, not who sent it."""
         known = boot.case(pid, entry)
-        if self._elsewhere(entry, pid) or (known is None and told.signal != _SIGKILL and not self._limited(boot, entry)):
+        if self._elsewhere(entry, pid) or self._by_design(boot, entry, pid):
+            return ()
+        if known is None and told.signal != _SIGKILL and not self._limited(boot, entry, pid):
             return ()  # SIGTERM is how one is asked to end
         return (self._proof(boot, pid, Proof(entry, told, unit=entry.system_unit)),)
+
+    def _by_design(self, boot: Boot, entry: Entry, pid: int) -> bool:
+        """Whether the program itself recycled it."""
+        own = boot.own.get((entry.system_unit, pid))
+        near = own.newest(entry.monotonic_us - JOIN_US, entry.monotonic_us) if own is not None else ()
+        return any(word.what == "recycled" for word in near)
 
     def _elsewhere(self, entry: Entry, pid: int) -> bool:
         """Whether the process is known to be another unit's."""
@@ -294,9 +347,11 @@ class Reader:
         place = self._ground.place(process.cgroup) if process is not None and process.cgroup else None
         return place is not None and place.unit not in {None, entry.system_unit}
 
-    def _limited(self, boot: Boot, entry: Entry) -> bool:
-        limits = boot.limits.get(entry.system_unit)
-        return limits is not None and next(limits.newest(entry.monotonic_us - NEAR_US, entry.monotonic_us), None) is not None
+    def _limited(self, boot: Boot, entry: Entry, pid: int) -> bool:
+        """Whether the program had said that it would end one."""
+        at_us = entry.monotonic_us
+        said = (boot.limits.get(entry.system_unit), boot.own.get((entry.system_unit, pid)))
+        return any(next(iter(words.newest(at_us - NEAR_US, at_us)), None) for words in said if words is not None)
 
     # Keeping.
 
@@ -314,7 +369,14 @@ class Reader:
         elif self.pending:
             self.pending.pop(case, None)
         self._house(boot, case)
+        self._gone(boot, case)
         return case
+
+    def _gone(self, boot: Boot, case: Case) -> None:
+        """Nobody's worker any more."""
+        if case.pid is not None and case.trusted:
+            for crew in boot.crews.values():
+                crew.ended(case.pid)
 
     def _house(self, boot: Boot, case: Case) -> None:
         """Find out where it was, and file it there."""
@@ -343,7 +405,7 @@ class Reader:
         if shelf is not None:
             case.places.append((shelf, shelf.add(case.first_us, case)))
         if case.staged and uid is not None:
-            boot.staged[uid].add(case.first_us, None)
+            boot.staged[uid].add(case.first_us, case)
 
     def _cgroup(self, case: Case, proof: Proof) -> str:
         """Where the process was: by the kernel's own report, else by what was known of this pid."""
@@ -358,6 +420,15 @@ class Reader:
             return said.cgroup
         process = self._ground.process(case.boot_id, case.pid, case.at)
         return process.cgroup if process is not None and process.name == said.name else ""
+
+
+def _what(sign: Sign) -> str:
+    return sign.what
+
+
+def _text(sign: Sign, name: str) -> str:
+    """What more a sign tells, where its kind tells that much."""
+    return str(getattr(sign, name, ""))
 
 
 def _unit(case: Case) -> str | None:

@@ -21,8 +21,8 @@ class Evidence:
     that the kernel was at work in the unit; `limited` that the unit has a limit. `hunter` is the daemon that ended this very
     process. `oomd` and `oomd_near` tell of systemd-oomd: it ended this cgroup, or the unit in which a process was found dead.
     `runtime` ended the container. `sender` is who sent the signal by the audit records, `sudo` who asked for it by name.
-    `stop` and `watchdog` are systemd's timeouts, `certain` where its own SIGKILL is logged. `hung` and `over_time` are the
-    application's own.
+    `stop` and `watchdog` are systemd's timeouts, `certain` where its own SIGKILL is logged. `hung`, `over_time` and `forced`
+    (who sent SIGKILL to what did not stop when asked) are the application's own.
     """
 
     memory: Literal["", "machine", "group", "unsaid"] = ""
@@ -41,6 +41,7 @@ class Evidence:
     stop: Told = ""
     watchdog: Told = ""
     hung: bool = False
+    forced: str = ""
     over_time: bool = False
 
 
@@ -114,6 +115,8 @@ def _sudo(evidence: Evidence) -> Verdict | None:
 def _application(evidence: Evidence) -> Verdict | None:
     if evidence.hung:
         return Verdict("worker-timeout", "certain")
+    if evidence.forced:
+        return Verdict("stop-timeout", "certain", evidence.forced)
     return Verdict("time-limit", "certain") if evidence.over_time else None
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from remote.facts.journal import Entry, parse_entry
+from remote.findings import death
+from remote.findings.death import Kill
 from tests.remote.findings.scene import BOOT
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "debian12" / "journal"
@@ -93,3 +95,16 @@ def first_writers(entries: Iterable[Entry]) -> dict[str, int]:
         if line.invocation and line.pid is not None:
             found.setdefault(line.invocation, line.pid)
     return found
+
+
+def kills(entries: Iterable[Entry], **given: Any) -> tuple[Kill, ...]:  # noqa: ANN401 - as death.kills has them
+    return death.kills(entries, **{"first_writers": FIRST_WRITERS, **given})
+
+
+def one(entries: Iterable[Entry], **given: Any) -> Kill:  # noqa: ANN401 - as kills has them
+    (kill,) = kills(entries, **given)
+    return kill
+
+
+def verdict(kill: Kill) -> tuple[int | None, str | None, str, str]:
+    return kill.pid, kill.unit, kill.cause, kill.confidence

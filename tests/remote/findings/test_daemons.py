@@ -108,7 +108,7 @@ def test_nohang_names_the_process_on_a_line_of_its_own() -> None:
     assert not nohang_heading("Found 97 tasks with non-zero VmRSS (except init and self)")
     assert nohang_target("  PID: 4123, Name: python3, badness: 845") == DaemonKill(4123, name="python3", by="nohang")
     status = "  PID:       4123, name: a, state: S, state: R (running), EUID: 1000, SID: 1 (bash), lifetime: 2m"
-    assert nohang_target(status) == DaemonKill(4123, name="a, state: S", by="nohang")
+    assert nohang_target(status) == DaemonKill(4123, name="a", by="nohang")
     assert nohang_target("  badness:   845, oom_score:  845, oom_score_adj:  0") is None
     assert nohang_signal("  Sending SIGTERM to the victim") == 15
     assert nohang_signal("  Sending SIGKILL to the victim") == 9

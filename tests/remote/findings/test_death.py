@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,8 +13,7 @@ from hypothesis import strategies as st
 from remote.facts.journal import Entry
 from remote.facts.processes import Processes
 from remote.facts.units import Units
-from remote.findings import death
-from remote.findings.death import Autopsy, Kill, unit_of_path
+from remote.findings.death import Autopsy, unit_of_path
 from tests.remote.findings.journal_scene import (
     FIRST_WRITERS,
     RSS,
@@ -29,26 +26,15 @@ from tests.remote.findings.journal_scene import (
     first_writers,
     gunicorn,
     kernel,
+    kills,
+    one,
     recorded,
     said,
     sigkill,
     systemd,
+    verdict,
 )
 from tests.remote.findings.scene import BOOT, MIB, process, unit
-
-
-def kills(entries: Iterable[Entry], **given: Any) -> tuple[Kill, ...]:  # noqa: ANN401 - as death.kills has them
-    return death.kills(entries, **{"first_writers": FIRST_WRITERS, **given})
-
-
-def one(entries: Iterable[Entry], **given: Any) -> Kill:  # noqa: ANN401 - as kills has them
-    (kill,) = kills(entries, **given)
-    return kill
-
-
-def verdict(kill: Kill) -> tuple[int | None, str | None, str, str]:
-    return kill.pid, kill.unit, kill.cause, kill.confidence
-
 
 # name, pid, unit, cause, confidence, limit in MiB, signal, whole unit stopped
 RECORDINGS = (
