@@ -121,6 +121,8 @@ class WatchReader:
             except Unparsable:
                 return None
             return Notice(word)
+        if word == "begin":
+            self._seen[detail] = None
         return Notice(word, detail)
 
 
