@@ -176,9 +176,22 @@ exit 0
 INSTEAD = r"""
 instead() {
   clock="$now $up $boot"
-  if [ -z '@PLACE@' ]; then printf '= begin kmsg:%s::%s:%s000000\n' "$boot" "${up%.*}${up#*.}0000" "$now"; fi
+  place='@PLACE@'
+  if [ -z "$place" ]; then
+    # The buffer's end by its own clock, which unlike uptime stands still while a machine sleeps.
+    last=$(dmesg -r 2>/dev/null | tail -n 1)
+    last=${last#*[}
+    set -- ${last%%]*}
+    case $1 in
+      *[!0-9.]*|''|*.*.*|.*) last=0 ;;
+      *.??????) last=$((${1%.*} * 1000000 + 1${1#*.} - 999999)) ;;
+      *) last=0 ;;
+    esac
+    place="kmsg:$boot::$last:${now}000000"
+    printf '= begin %s\n' "$place"
+  fi
   if (: </dev/kmsg) 2>/dev/null; then
-    printf '= kmsg %s %s\n' "$clock" '@PLACE@'
+    printf '= kmsg %s %s\n' "$clock" "$place"
     (
       for try in 1 2 3 4 5 6 7 8 9 10; do
         cat /dev/kmsg 2>/dev/null
@@ -190,23 +203,19 @@ instead() {
   fi
   if dmesg -r >/dev/null 2>&1; then
     case $(dmesg --help 2>&1) in *--follow*)
-      printf '= kmsg %s %s\n' "$clock" '@PLACE@'
+      printf '= kmsg %s %s\n' "$clock" "$place"
       dmesg -r --follow 2>/dev/null | narrow "$telling"
       return ;;
     esac
   fi
   set --
-  lines=0
-  [ -z '@PLACE@' ] || lines=20000
   for log in /var/log/syslog /var/log/messages /var/log/kern.log; do
     if [ -f "$log" ] && [ -r "$log" ]; then set -- "$@" "$log"; fi
   done
   [ $# -gt 0 ] || { echo "= none ${none:-denied the journal}"; return; }
-  printf '= syslog %s %s %s\n' "$clock" "$(unset TZ; date +%z)" '@PLACE@'
-  if [ $lines -gt 0 ]; then
-    for log in "$@"; do tail -n $lines "$log.1" 2>/dev/null; done | grep -E "$telling"
-  fi
-  tail -q -n $lines -F "$@" 2>/dev/null | narrow "$telling"
+  printf '= syslog %s %s %s\n' "$clock" "$(unset TZ; date +%z)" "$place"
+  for log in "$@"; do tail -n 20000 "$log.1" 2>/dev/null; done | grep -E "$telling"
+  tail -q -n 20000 -F "$@" 2>/dev/null | narrow "$telling"
 }
 if [ "$none$own" ]; then instead; echo '= cut'; exit 0; fi
 """
