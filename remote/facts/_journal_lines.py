@@ -143,6 +143,11 @@ class TextLog:
         since = clock.now if known is None else EPOCH + timedelta(microseconds=min(known.realtime_us, 1 << 55))
         return cls(clock, _zone(zone), since.replace(microsecond=0))
 
+    @classmethod
+    def all(cls, clock: Clock, zone: str) -> TextLog:
+        """From the oldest line on."""
+        return cls(clock, _zone(zone))
+
     def read(self, line: str) -> Entry | None:
         """The entry of a line; None for one that was read before, and for what is none."""
         if line in self._told:

@@ -7,7 +7,7 @@ import re
 import selectors
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -76,8 +76,8 @@ class Real:
 
     def __init__(self, host: Path) -> None:
         self._folder = host / "journal"
-        self._folder.mkdir()
-        (host / "bin").mkdir()
+        self._folder.mkdir(exist_ok=True)
+        (host / "bin").mkdir(exist_ok=True)
         program = host / "bin/journalctl"
         program.write_text(f'#!/bin/sh\nexec {JOURNALCTL} --directory={self._folder} "$@"\n')
         program.chmod(0o755)
@@ -100,6 +100,10 @@ class Real:
 
     def remove(self, name: str) -> None:
         (self._folder / f"{name}.journal").unlink()
+
+    def fill(self, entries: Iterable[Mapping[str, object]]) -> None:
+        """Append entries as they were recorded."""
+        write_journal(self._folder / "system.journal", entries)
 
 
 class Host:
