@@ -98,13 +98,15 @@ class KernelLog:
 
     @classmethod
     def after(cls, clock: Clock, cursor: str) -> KernelLog:
-        """Behind the cursor's record where it is of this boot; a journal's may be up to a minute later than the kernel's word."""
+        """Behind the cursor's record where it is of this boot, else from the oldest on.
+
+        A journal's cursor may be up to a minute later than the kernel's word. The wall's clock says nothing: the buffer's
+        stands still while a machine sleeps.
+        """
         log, known = cls(clock), place(cursor)
-        if known is None or (known.boot_id and known.boot_id != clock.boot_id):
+        if known is None or known.boot_id != clock.boot_id:
             return log
-        if not known.boot_id:
-            log.monotonic_us = known.realtime_us - _microseconds(clock.boot_at) - 1_000_000
-        elif known.journal:
+        if known.journal:
             log.monotonic_us = known.monotonic_us - 60_000_000
         else:
             log.number, log.monotonic_us = -1 if known.number is None else known.number, known.monotonic_us
@@ -140,6 +142,11 @@ class TextLog:
         known = place(cursor)
         since = clock.now if known is None else EPOCH + timedelta(microseconds=min(known.realtime_us, 1 << 55))
         return cls(clock, _zone(zone), since.replace(microsecond=0))
+
+    @classmethod
+    def all(cls, clock: Clock, zone: str) -> TextLog:
+        """From the oldest line on."""
+        return cls(clock, _zone(zone))
 
     def read(self, line: str) -> Entry | None:
         """The entry of a line; None for one that was read before, and for what is none."""

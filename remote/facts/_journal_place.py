@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 _JOURNAL = re.compile(r"[a-z]=[0-9a-f]+(?:;[a-z]=[0-9a-f]+){1,9}", re.ASCII)
+_COUNT = re.compile(r";i=([0-9a-f]{1,16});", re.ASCII)
 _KMSG = re.compile(r"kmsg:([0-9a-f]{0,32}):(\d{0,19}):(\d{1,19}):(\d{1,19})", re.ASCII)
 _SYSLOG = re.compile(r"syslog:(\d{1,19})", re.ASCII)
 
@@ -36,6 +37,12 @@ def place(cursor: str | None) -> Place | None:
     if found := _SYSLOG.fullmatch(text):
         return Place(text, "", int(found[1]))
     return None
+
+
+def sequence(cursor: str) -> int:
+    """A journal's own count, which tells apart entries of one microsecond (a traceback's lines); 0 where there is none."""
+    found = _COUNT.search(cursor)
+    return int(found[1], 16) if found else 0
 
 
 def kernel_cursor(boot_id: str, number: int | None, monotonic_us: int, realtime_us: int) -> str:

@@ -176,9 +176,22 @@ exit 0
 INSTEAD = r"""
 instead() {
   clock="$now $up $boot"
-  if [ -z '@PLACE@' ]; then printf '= begin kmsg:%s::%s:%s000000\n' "$boot" "${up%.*}${up#*.}0000" "$now"; fi
+  place='@PLACE@'
+  if [ -z "$place" ]; then
+    # The buffer's end by its own clock, which unlike uptime stands still while a machine sleeps.
+    last=$(dmesg -r 2>/dev/null | tail -n 1)
+    last=${last#*[}
+    set -- ${last%%]*}
+    case $1 in
+      *[!0-9.]*|''|*.*.*|.*) last=0 ;;
+      *.??????) last=$((${1%.*} * 1000000 + 1${1#*.} - 999999)) ;;
+      *) last=0 ;;
+    esac
+    place="kmsg:$boot::$last:${now}000000"
+    printf '= begin %s\n' "$place"
+  fi
   if (: </dev/kmsg) 2>/dev/null; then
-    printf '= kmsg %s %s\n' "$clock" '@PLACE@'
+    printf '= kmsg %s %s\n' "$clock" "$place"
     (
       for try in 1 2 3 4 5 6 7 8 9 10; do
         cat /dev/kmsg 2>/dev/null
@@ -190,23 +203,19 @@ instead() {
   fi
   if dmesg -r >/dev/null 2>&1; then
     case $(dmesg --help 2>&1) in *--follow*)
-      printf '= kmsg %s %s\n' "$clock" '@PLACE@'
+      printf '= kmsg %s %s\n' "$clock" "$place"
       dmesg -r --follow 2>/dev/null | narrow "$telling"
       return ;;
     esac
   fi
   set --
-  lines=0
-  [ -z '@PLACE@' ] || lines=20000
   for log in /var/log/syslog /var/log/messages /var/log/kern.log; do
     if [ -f "$log" ] && [ -r "$log" ]; then set -- "$@" "$log"; fi
   done
   [ $# -gt 0 ] || { echo "= none ${none:-denied the journal}"; return; }
-  printf '= syslog %s %s %s\n' "$clock" "$(unset TZ; date +%z)" '@PLACE@'
-  if [ $lines -gt 0 ]; then
-    for log in "$@"; do tail -n $lines "$log.1" 2>/dev/null; done | grep -E "$telling"
-  fi
-  tail -q -n $lines -F "$@" 2>/dev/null | narrow "$telling"
+  printf '= syslog %s %s %s\n' "$clock" "$(unset TZ; date +%z)" "$place"
+  for log in "$@"; do tail -n 20000 "$log.1" 2>/dev/null; done | grep -E "$telling"
+  tail -q -n 20000 -F "$@" 2>/dev/null | narrow "$telling"
 }
 if [ "$none$own" ]; then instead; echo '= cut'; exit 0; fi
 """
@@ -219,4 +228,123 @@ ALONE = r"""
 # Nobody speaks yet: wait until somebody does, and the stream is started anew.
 SILENT = r"""
 while :; do sleep 3600; done
+"""
+
+# Without the journal, or its kernel's words, what else tells of the past. It comes last: of a text file nothing leads back.
+PAST_INSTEAD = r"""
+if [ "$none$own" ]; then
+  clock="$now $up $boot"
+  if lines=$(dmesg -r 2>/dev/null) && [ "$lines" ]; then
+    printf '= dmesg %s\n' "$clock"
+    printf '%s\n' "$lines" | grep -E "$telling" | tail -n 4000
+  else
+    set --
+    for log in /var/log/syslog /var/log/messages /var/log/kern.log; do
+      for file in "$log.1" "$log"; do
+        if [ -f "$file" ] && [ -r "$file" ]; then set -- "$@" "$file"; fi
+      done
+    done
+    if [ $# -gt 0 ]; then
+      printf '= syslog %s %s\n' "$clock" "$(unset TZ; date +%z)"
+      for file in "$@"; do tail -n 100000 "$file" | grep -E "$telling" | tail -n 4000; done | tail -c 1000000
+    elif [ "$none" ]; then echo "! $none"; fi
+  fi
+fi
+exit 0
+"""
+
+# The past is read from its end, so that what is left out, when there is too much, is the oldest of its kind. Kinds have room
+# of their own, since whoever may stage kills (in his own slice), start units or write lines could else push out what
+# counts. Read backwards the kernel's victim line comes before the summary, which says whose it was, and the table of
+# processes after both; without a summary (they are rate-limited) what is left is the user's number.
+SIFT = r"""
+sift() {
+  command -v awk >/dev/null 2>&1 || { head -n 4000 | head -c 4000000; return; }
+  awk '
+    function room(kind, most) {
+      if (left >= 0 && count[kind]++ < most) { left -= length($0) + 1; return left >= 0 }
+      cut = 1
+      return 0
+    }
+    function told(text, kind, most) { if (room(kind, most)) print text }
+    function number(text) { sub(/[^0-9].*/, "", text); return text }
+    function alone(pid,  kind) {
+      kind = held[pid] ~ /UID:[0-9][0-9][0-9][0-9]/ ? "alone of a user" : "victim"
+      told(held[pid], kind, kind == "victim" ? 4000 : 2000)
+      delete held[pid]
+    }
+    BEGIN { left = 5000000; detail = "detail" }
+    !/"_TRANSPORT" ?: ?"kernel"/ {
+      if ($0 !~ /"_PID" ?: ?"1"/) told($0, $0 ~ /"_TRANSPORT" ?: ?"audit"/ ? "audit" : "other", 2000)
+      else if ($0 ~ /"UNIT" ?: ?"(user@|session-|user-|user[.]slice)/) told($0, "unit of a user", 300)
+      else if ($0 ~ /"MESSAGE" ?: ?"(Started|Stopping|Stopped) /) told($0, "life of a unit", 2000)
+      else told($0, "unit", 3000)
+      next
+    }
+    /oom-kill:constraint=/ && match($0, /,pid=[0-9]+,uid=[0-9]+/) {
+      rest = $0
+      while (match(rest, /,pid=[0-9]+,uid=[0-9]+/)) {
+        pid = number(substr(rest, RSTART + 5, 10))
+        rest = substr(rest, RSTART + 5)
+      }
+      mine = $0 ~ /task_memcg=.user[.]slice/
+      detail = mine ? "detail of a user" : "detail"
+      kind = mine ? "victim of a user" : "victim"
+      told($0, kind, mine ? 1000 : 8000)
+      if (pid in held) { told(held[pid], kind, mine ? 1000 : 8000); delete held[pid] }
+      next
+    }
+    match($0, /Killed process [0-9]+/) {
+      pid = number(substr($0, RSTART + 15, 10))
+      if (pid in held) alone(pid)
+      held[pid] = $0
+      queue[++last] = pid
+      while (last - first > 64) if (queue[++first] in held) alone(queue[first])
+      next
+    }
+    { told($0, detail, detail == "detail" ? 6000 : 600) }
+    END {
+      while (first < last) if (queue[++first] in held) alone(queue[first])
+      if (cut) print "= cut"
+    }'
+}
+"""
+
+# As above for programs: each process has room of its own, and what a healthy program says all day has another. A user's
+# session and his own manager run no system unit.
+SIFT_PROGRAMS = r"""
+sift_programs() {
+  command -v awk >/dev/null 2>&1 || { head -n 3000 | head -c 2000000; return; }
+  awk '
+    function value(name,  text) {
+      if (!match($0, "\"" name "\" ?: ?\"[^\"]*\"")) return ""
+      return substr($0, RSTART, RLENGTH)
+    }
+    BEGIN { left = 2000000 }
+    { unit = value("_SYSTEMD_UNIT") }
+    unit ~ /"(session-|user@)[^"]*"$/ { next }
+    {
+      who = unit value("_PID") ($0 ~ /Booting worker|Worker exiting|Handling signal/)
+      if (count[who]++ < 300 && (left -= length($0) + 1) >= 0) print
+      else cut = 1
+    }
+    END { if (cut) print "= cut" }'
+}
+"""
+
+# An invocation's first line is its main process', if its start is still in the journal: what is left of a vacuumed one may
+# begin with anybody's.
+WRITERS = r"""
+echo '= writers'
+few=
+[ -z "$fields" ] || few='--output-fields=_PID,_TRANSPORT,_SYSTEMD_INVOCATION_ID,INVOCATION_ID'
+ended=$(($(date +%s) + 8))
+for invocation in $(
+  printf '%s\n' "$lines" | grep -o '"_SYSTEMD_INVOCATION_ID" \{0,1\}: \{0,1\}"[0-9a-f]\{32\}"' | grep -o '[0-9a-f]\{32\}' |
+    awk '!seen[$0]++' | head -n 64
+); do
+  [ "$(date +%s)" -lt "$ended" ] || { echo '= cut'; break; }
+  journalctl -o json --no-pager $few $every "_SYSTEMD_INVOCATION_ID=$invocation" + _PID=1 "INVOCATION_ID=$invocation" \
+    MESSAGE_ID=39f53479d3a045ac8e11786248231fbf MESSAGE_ID=7d4958e842da4a758f6c1cdc7b36dcc5 2>/dev/null | head -n 12
+done
 """

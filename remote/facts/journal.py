@@ -9,19 +9,23 @@ from datetime import datetime
 
 from remote.errors import Unparsable
 from remote.facts._journal_entry import Entry, parse_entry
-from remote.facts._journal_lines import Clock, KernelLog, TextLog, kernel_entry
-from remote.facts._journal_place import Place, place
+from remote.facts._journal_lines import Clock, KernelLog, TextLog
+from remote.facts._journal_place import Place, place, sequence
 from remote.facts._journal_scripts import (
     ALONE,
     CLOCK,
     FOLLOW,
     INSTEAD,
     NARROW,
+    PAST_INSTEAD,
     PROGRAM_TELLINGS,
+    SIFT,
+    SIFT_PROGRAMS,
     SILENT,
     START,
     SYSTEM_MATCHES,
     SYSTEM_TELLINGS,
+    WRITERS,
 )
 from remote.facts.base import Fact, Unreadable
 from remote.facts.reading import refusal
@@ -121,6 +125,8 @@ class WatchReader:
             except Unparsable:
                 return None
             return Notice(word)
+        if word == "begin":
+            self._seen[detail] = None
         return Notice(word, detail)
 
 
@@ -196,41 +202,34 @@ def _follow(known: Place | None, matches: str) -> str:
         "@MONOTONIC@": str(known.monotonic_us // 1_000_000) if known else "0",
         "@MATCHES@": matches,
     }
-    script = FOLLOW
+    return _filled(FOLLOW, values)
+
+
+def _filled(script: str, values: Mapping[str, str]) -> str:
     for name, value in values.items():
         script = script.replace(name, value)
     return script
 
 
-# Without the journal the kernel's own buffer is better than nothing (its raw form tells who wrote a line).
-_KILLS = (
-    START
-    + _telling(SYSTEM_TELLINGS)
-    + r"""
-if [ -n "$none" ]; then
-  lines=$(dmesg -r 2>/dev/null) || { echo "! $none"; exit 0; }
-  read -r up rest </proc/uptime
-  read -r boot </proc/sys/kernel/random/boot_id
-  printf '= dmesg %s %s %s\n' "$(date +%s)" "$up" "$boot"
-  printf '%s\n' "$lines" | grep -E "$telling" | tail -n 2000
-  exit 0
-fi
+# `timeout` says 124, that of busybox 143.
+_KILLS = r"""
 echo '= last'
 journalctl -n 1 -o json --no-pager $brief 2>/dev/null
 echo '= entries'
-journalctl -o json --no-pager --since=@SINCE@ $fields @MATCHES@ 2>/dev/null |
-  grep -E "MESSAGE. ?: ?\[|$telling" | tail -n 4000
-telling='@PROGRAMS@'
-set -- journalctl -o json --no-pager --since=@SINCE@ $fields $every _TRANSPORT=stdout _TRANSPORT=syslog
-if [ -n "$pcre" ]; then
-  timeout 20 "$@" --grep="$telling" 2>/dev/null
-  [ $? = 124 ] && echo '= cut'
-else
-  timeout 20 "$@" 2>/dev/null | grep -E "$telling"
-fi | tail -n 4000
-exit 0
-""".replace("@MATCHES@", SYSTEM_MATCHES).replace("@PROGRAMS@", "|".join(PROGRAM_TELLINGS))
+look() {
+  timeout 15 journalctl -r -o json --no-pager --since=@SINCE@ $fields "$@" 2>/dev/null
+  case $? in 124|143) echo '= cut' ;; esac
+}
+if [ "$pcre" ]; then look --case-sensitive=yes --grep="$telling" @MATCHES@
+else look @MATCHES@ | grep -E "^= cut|MESSAGE. ?: ?[[]|$telling"; fi | sift
+programs='@PROGRAMS@'
+set -- $every _TRANSPORT=stdout _TRANSPORT=syslog _TRANSPORT=journal
+lines=$(
+  if [ "$pcre" ]; then look --case-sensitive=yes --grep="$programs" "$@"
+  else look "$@" | grep -E "^= cut|$programs"; fi | sift_programs
 )
+printf '%s\n' "$lines"
+"""
 
 _UNIT_LOG = (
     START
@@ -243,13 +242,20 @@ exit 0
 )
 
 
-def kills_since(since: datetime) -> Fact[Journal]:
+def kills_since(since: datetime, tellings: Sequence[str] = ()) -> Fact[Journal]:
     """All entries from `since` (aware) on that may tell of a kill. Slow: it goes through the journal.
 
-    The script starts at the full hour, so that a question asked again and again is the same text for the shell.
+    The script starts at the full hour, so that a question asked again and again is the same text for the shell. `tellings` are as
+    `programs_watch` has them. Raises ValueError for what is none.
     """
     start_s = int(since.timestamp()) // 3600 * 3600
-    script = _KILLS.replace("@SINCE@", f"@{start_s}")
+    values = {
+        "@SINCE@": f"@{start_s}",
+        "@MATCHES@": SYSTEM_MATCHES,
+        "@PROGRAMS@": "|".join(_checked(tellings) or PROGRAM_TELLINGS),
+    }
+    start = START + CLOCK + _telling(SYSTEM_TELLINGS) + SIFT + SIFT_PROGRAMS
+    script = start + 'if [ -z "$none" ]; then\n' + _filled(_KILLS, values) + WRITERS + "fi\n" + PAST_INSTEAD
     return Fact("kills", script, lambda output: _since(parse(output), since), slow=True, deadline_s=45.0, cap_bytes=8 << 20)
 
 
@@ -277,32 +283,70 @@ def parse(output: str) -> Journal | Unreadable:
     refused = refusal(output)
     if refused is not None:
         return refused
-    partial: list[str] = []
-    section, last, clock = "", "", None
-    entries: dict[str, Entry] = {}
+    answer = _Answer()
     for line in output.split("\n"):
-        if line.startswith("= "):
-            section, _, rest = line.removeprefix("= ").partition(" ")
-            clock = _clock(rest) if section == "dmesg" else clock
-            partial += [section] if section in _PARTIAL else []
-            continue
-        entry = parse_entry(line.encode("utf-8", "surrogateescape")) if clock is None else kernel_entry(clock, line)
+        answer.take(line)
+    entries = sorted(answer.entries.values(), key=lambda entry: (entry.at, entry.monotonic_us, sequence(entry.cursor)))
+    return Journal(tuple(entries), " ".join(dict.fromkeys(answer.partial)), answer.last, _first_writers(answer.writers))
+
+
+_PARTIAL = {"own", "volatile", "cut", "dmesg", "syslog"}
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What a script about the past has said so far."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    writers: list[Entry] = field(default_factory=list)
+    partial: list[str] = field(default_factory=list)
+    last: str = ""
+    section: str = ""
+    log: KernelLog | TextLog | None = None
+
+    def take(self, line: str) -> None:
+        """One line of it."""
+        if line.startswith("= ") and not isinstance(self.log, TextLog):
+            self._begin(*line.removeprefix("= ").partition(" "))
+            return
+        raw = line.encode("utf-8", "surrogateescape")
+        entry = parse_entry(raw) if self.log is None else self.log.read(raw.decode("utf-8", "replace"))
         if entry is None:
-            continue
-        if section == "last":
-            last = entry.cursor
+            return
+        match self.section:
+            case "last":
+                self.last = entry.cursor
+            case "writers":
+                self.writers.append(entry)
+            case _:
+                self.entries.setdefault(f"{entry.cursor} {entry.message}" if self.log else entry.cursor, entry)
+
+    def _begin(self, word: str, _: str, rest: str) -> None:
+        self.partial += [word] if word in _PARTIAL else []
+        if word == "cut":
+            return
+        self.section = word
+        if word == "dmesg":
+            self.log = KernelLog(Clock.of(*_words(rest, 3)))
+        elif word == "syslog":
+            now, uptime, boot_id, zone = _words(rest, 4)
+            self.log = TextLog.all(Clock.of(now, uptime, boot_id), zone)
         else:
-            entries.setdefault(f"{entry.cursor} {entry.message}" if clock else entry.cursor, entry)
-    ordered = sorted(entries.values(), key=lambda entry: (entry.at, entry.monotonic_us))
-    return Journal(tuple(ordered), " ".join(partial), last)
+            self.log = None
 
 
-_PARTIAL = {"own", "volatile", "cut", "dmesg"}
-
-
-def _clock(text: str) -> Clock:
-    """Of `NOW UPTIME BOOT_ID`. Raises Unparsable."""
-    parts = text.split(" ")
-    if len(parts) != 3:  # noqa: PLR2004 - said above
+def _words(text: str, count: int) -> list[str]:
+    words = text.split(" ")
+    if len(words) != count:
         raise Unparsable(text)
-    return Clock.of(*parts)
+    return words
+
+
+def _first_writers(entries: Sequence[Entry]) -> dict[str, int]:
+    """By invocation, of the first lines of some: who wrote first, where systemd's word of the start is there too."""
+    started = {value for entry in entries if entry.from_systemd for name, value in entry.extra if name == "INVOCATION_ID"}
+    first: dict[str, int] = {}
+    for entry in entries:
+        if entry.invocation in started and entry.pid is not None and not entry.from_systemd:
+            first.setdefault(entry.invocation, entry.pid)
+    return first
