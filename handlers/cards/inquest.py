@@ -69,6 +69,26 @@ class Inquest:
         """Why kills may be missing here."""
         yield from partial_lines(self._journal.partial)
         yield from self._unread()
+        lost = self._lost()
+        if lost > 0:
+            yield Line(
+                N(
+                    "The kernel counts {n} OOM kill more than the journal tells of.",
+                    "The kernel counts {n} OOM kills more than the journal tells of.",
+                    lost,
+                )
+            )
+
+    def _lost(self) -> int:
+        """How many kills the kernel has counted that no line tells of, where the window holds all of this boot."""
+        memory, processes = self._answers[MEMORY], self._answers[PROCESSES]
+        if isinstance(memory, Unreadable) or isinstance(processes, Unreadable) or memory.oom_kills is None:
+            return 0
+        if memory.uptime_s > self.window.total_seconds():
+            return 0
+        boot = processes.boot_id.replace("-", "")
+        told = sum(kill.boot_id.replace("-", "") in {boot, ""} and _counted(kill) for kill in self.kills)
+        return memory.oom_kills - told
 
     def _unread(self) -> Iterator[Line]:
         """What else could not be read, and what that costs."""
@@ -91,6 +111,11 @@ class Inquest:
                 memory.oom_kills, time=up,
             )
         )  # fmt: skip
+
+
+def _counted(kill: Kill) -> bool:
+    """Whether the kernel's own counter has it: by its OOM killer, whoever set that off."""
+    return kill.cause in {"kernel-oom", "cgroup-limit"} or any("Killed process" in line for line in kill.evidence)
 
 
 def length(window: timedelta) -> Value:

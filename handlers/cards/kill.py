@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from handlers.cards.sums import arithmetic, table
 from handlers.cards.timetable import timetable
-from handlers.cards.verdict import MEMORY, effect, killer, to_do, what
+from handlers.cards.verdict import MEMORY, effect, killer, nameless, to_do, what, whole
 from handlers.reply import Block, Button, Code, Fold, Line, Reply, Title, Tone
 from remote.findings.death import Cause, Confidence, Kill, Member
 from remote.text import Listing, Mono, N, Span, T, Text, Value, When
@@ -137,13 +137,22 @@ def _title(host: str, groups: Sequence[Sequence[Kill]], more: int) -> Text:
     first = groups[0][0]
     if first.counted:
         return T("{host}: {what}", host=where, what=_uncounted(first, total))
-    died = what(first, total)
     if first.staged or first.unit is None:
-        return N("{host}: {what} was killed", "{host}: {what} were killed", total, host=where, what=died)
+        return N("{host}: {what} was killed", "{host}: {what} were killed", total, host=where, what=what(groups[0], total))
+    return _title_of(where, Mono(first.unit), groups[0], total)
+
+
+def _title_of(host: Mono, unit: Mono, group: Sequence[Kill], total: int) -> Text:
+    if whole(group[0]):
+        return N("{host}: all of {unit} was killed", "{host}: all of {unit} was killed {n} times", total, host=host, unit=unit)
+    if nameless(group[0]):
+        return N(
+            "{host}: a process of {unit} was killed", "{host}: {n} processes of {unit} were killed", total, host=host, unit=unit
+        )
     return N(
         "{host}: {what} of {unit} was killed",
         "{host}: {what} of {unit} were killed",
-        total, host=where, what=died, unit=Mono(first.unit),
+        total, host=host, what=what(group, total), unit=unit,
     )  # fmt: skip
 
 
@@ -154,13 +163,18 @@ def _uncounted(first: Kill, count: int) -> Text:
 
 
 def _head(group: Sequence[Kill]) -> Text:
-    first = group[0]
+    """What stands over one of several stories."""
+    first, count = group[0], len(group)
     if first.counted:
-        return _uncounted(first, len(group))
-    died = what(first, len(group))
+        return _uncounted(first, count)
     if first.staged or first.unit is None:
-        return T("{what}", what=died)
-    return T("{what} of {unit}", what=died, unit=Mono(first.unit))
+        return T("{what}", what=what(group, count))
+    unit = Mono(first.unit)
+    if whole(first):
+        return N("all of {unit}", "all of {unit}, {n} times", count, unit=unit)
+    if nameless(first):
+        return N("a process of {unit}", "{n} processes of {unit}", count, unit=unit)
+    return T("{what} of {unit}", what=what(group, count), unit=unit)
 
 
 def _story(group: Sequence[Kill], more: int, *, with_pids: bool) -> Iterator[Line]:

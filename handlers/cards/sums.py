@@ -34,8 +34,9 @@ def arithmetic(group: Sequence[Kill]) -> Text | None:
     """Why it did not fit, in a sentence; None where nothing is known. `group` are kills of one cause, newest first."""
     if group[0].cause not in MEMORY:
         return None
-    first = next((kill for kill in group if kill.members), None)
-    if first is None or first.cause not in {"cgroup-limit", "kernel-oom"}:
+    # A storm's first kill shows it whole, its last one what was left.
+    first = max(group, key=lambda kill: sum(one.rss_bytes for one in kill.members))
+    if not first.members or first.cause not in {"cgroup-limit", "kernel-oom"}:
         return _plain(group)
     families = _families(first)
     held = sum(one.sum_bytes for one in families)

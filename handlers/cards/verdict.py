@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from remote.findings.advice import WATCHDOG, Known, remedy
+from remote.findings.advice import WATCHDOG, Known, advice, remedy
 from remote.findings.death import Cause, Kill, Member
 from remote.services import kinds
 from remote.text import Mono, N, T, Text, Value
@@ -23,6 +23,7 @@ _VERSION = re.compile(r"[\d.]+$")  # php-fpm8.2
 # A master's line about its child says which of the two it was.
 _CHILD = re.compile(r"\b(?:worker|child|poolworker)\b|ForkPoolWorker", re.IGNORECASE)
 _MAIN_ENDED = re.compile(r": Main process exited, code=")
+_WATCHDOG = re.compile(r": Watchdog timeout|'(?:stop|final)-(?:watchdog|sigabrt)'")
 _STARTED_AGAIN = re.compile(r": Scheduled restart job")
 
 
@@ -67,12 +68,15 @@ def master_of(same: Sequence[Member]) -> Member | None:
     return first if first.rss_bytes * 4 < smallest * 3 else None
 
 
-def what(kill: Kill, count: int) -> Value:
+def what(group: Sequence[Kill], count: int) -> Value:
     """The program, and its role where that is known; the number of several stands in it."""
+    kill = group[0]
     if kill.staged or kill.unit is None:
         return _several(Mono(kill.name), count)
     called = Mono(program(kill.name))
-    match role(kill):
+    roles = {role(one) for one in group}
+    # A storm's kernel reports are rate-limited: what one of its kills shows stands for those that show nothing.
+    match "master" if "master" in roles else "worker" if "worker" in roles else "":
         case "worker" if count > 1:
             return N("{n} {program} worker", "{n} {program} workers", count, program=called)
         case "worker":
@@ -81,6 +85,21 @@ def what(kill: Kill, count: int) -> Value:
             return T("{program} master", program=called)
         case _:
             return _several(called, count)
+
+
+def whole(kill: Kill) -> bool:
+    """Whether all of its unit was killed at once, by a daemon that names only the unit."""
+    return kill.pid is None and kill.cause == "systemd-oomd" and kill.unit is not None
+
+
+def nameless(kill: Kill) -> bool:
+    """Whether only the unit is known of it: systemd says so before the kernel's line is read, or where that is lost."""
+    return kill.pid is None and kill.unit is not None and kill.name in {"", "?", kill.unit.removesuffix(".service")}
+
+
+def watchdog(kill: Kill) -> bool:
+    """Whether systemd ended a unit that gave no sign of life."""
+    return kill.cause == "stop-timeout" and (kill.by == WATCHDOG or any(_WATCHDOG.search(line) for line in kill.evidence))
 
 
 def _several(called: Mono, count: int) -> Value:
@@ -93,7 +112,7 @@ def effect(kill: Kill) -> Text | None:
     again = any(_STARTED_AGAIN.search(line) for line in kill.evidence)
     if kill.staged:
         return T("It was in a user's own session (uid {uid}), not a system service.", uid="?" if kill.uid is None else kill.uid)
-    if kill.unit is None or kill.counted:
+    if kill.unit is None or kill.counted or whole(kill):
         return None
     if kill.stopped_unit and again:
         return T("For it systemd stopped all of {unit} (OOMPolicy=stop) and started it again.", unit=unit)
@@ -137,7 +156,7 @@ def _cause(kill: Kill) -> Text:
             return _limit(kill)
         case "userspace-oom" if kill.by:
             return T("Killed by {daemon}, before memory was gone", daemon=who)
-        case "stop-timeout" if kill.by == WATCHDOG:
+        case "stop-timeout" if watchdog(kill):
             return T("Killed by systemd: it gave no sign of life (WatchdogSec)")
         case "time-limit" if kill.doing:
             return T("Killed by celery: {task} ran over the time limit", task=Mono(kill.doing))
@@ -188,7 +207,11 @@ _CAUSES: dict[Cause, Text] = {
 
 def to_do(kill: Kill) -> Text:
     """What to do. For memory only that, since the card has the figures; the rest explains itself in its advice."""
-    if kill.cause not in MEMORY or kill.counted:
+    if watchdog(kill):
+        return advice(Known(kill.cause, kill.name, kill.unit, by=WATCHDOG))
+    if kill.counted:
+        return advice(Known(kill.cause, kill.name, kill.unit, counted=True))
+    if kill.cause not in MEMORY:
         return kill.advice
     limited = limited_name(kill) if kill.unit and limited_name(kill) != kill.unit else ""
     return remedy(

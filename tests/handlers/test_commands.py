@@ -352,6 +352,17 @@ async def test_why_says_what_it_could_not_read() -> None:
     assert "The kernel's own count of OOM kills could not be read." in shown
 
 
+async def test_what_the_kernel_counted_and_no_line_tells_of_is_said() -> None:
+    young = replace(MEMORY, uptime_s=7200.0)
+    shown = words(await ask("/why prod", desk(prod=world(kills=KILLED, memory=young))))
+    # The journal's boot has no dashes, that of /proc has.
+    assert "The kernel counts 2 OOM kills more than the journal tells of." in shown
+    assert "The kernel counts 3 OOM kills more" in words(await ask("/kills prod", desk(prod=world(memory=young))))
+    told = words(await ask("/kills prod", desk(prod=world(kills=KILLED, memory=replace(young, oom_kills=1)))))
+    assert "more than the journal" not in told
+    assert "more than the journal" not in words(await ask("/kills prod", desk(prod=world(kills=KILLED))))
+
+
 async def test_kills_is_a_line_each() -> None:
     reply = await ask("/kills prod", desk(prod=world(kills=KILLED)))
     assert words(reply).splitlines() == [

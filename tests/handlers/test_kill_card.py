@@ -232,6 +232,41 @@ def test_kills_of_several_causes_are_told_one_after_the_other() -> None:
     assert "and 5 earlier kills" in body([stray, *pair, *many], total=10)
 
 
+def test_a_daemons_kill_of_a_whole_unit() -> None:
+    all_of_it = kill(
+        None, name="hog@0", unit="hog@0.service", cause="systemd-oomd", rss_bytes=None, limit_bytes=None, evidence=()
+    )
+    assert body([all_of_it])[:2] == [
+        "prod: all of hog@0.service was killed",
+        "Killed by systemd-oomd: too much memory pressure or swap",
+    ]
+    assert body([all_of_it, replace(all_of_it, monotonic_us=2)])[0] == "prod: all of hog@0.service was killed 2 times"
+    assert {"all of hog@0.service", "gunicorn of teaching_panel.service"} <= set(body([all_of_it, kill()]))
+
+
+def test_a_process_that_nobody_has_named_yet() -> None:
+    early = kill(None, name="site", unit="site.service", final=False, rss_bytes=None, limit_bytes=None, evidence=())
+    assert body([early])[0] == "prod: a process of site.service was killed"
+    assert body([early, early])[0] == "prod: 2 processes of site.service were killed"
+    assert "a process of site.service" in body([early, kill()])
+
+
+def test_a_group_that_was_killed_whole_is_not_called_workers() -> None:
+    together = [kill(one.pid, members=FAMILY, evidence=()) for one in FAMILY]
+    assert body(together)[0] == "prod: 4 gunicorn of teaching_panel.service were killed"
+    assert body(together[:3])[0] == "prod: 3 gunicorn workers of teaching_panel.service were killed"
+    # Of a storm the first report is whole, the later ones are cut.
+    assert "3 workers of 178 MiB and a master of 50 MiB do not fit 512 MiB" in body([kill(1), *together[:1]])
+
+
+def test_a_watchdog_is_no_slow_stop() -> None:
+    hung = kill(cause="stop-timeout", evidence=("site.service: Watchdog timeout (limit 10s)!",))
+    assert {
+        "Killed by systemd: it gave no sign of life (WatchdogSec)",
+        "Not memory: teaching_panel.service did not tell systemd in time that it is alive (WatchdogSec). Look for what it hung on.",
+    } <= set(body([hung]))
+
+
 def test_a_kill_without_a_pid_or_figures_is_told_too() -> None:
     one = kill(None, unit=None, rss_bytes=None, limit_bytes=None, evidence=(), cause="systemd-oomd", confidence="guess")
     assert body([one])[:4] == [
@@ -461,6 +496,9 @@ def kill_cards(now: datetime = NOW) -> list[Reply]:
         [replace(RUNBOOK, cause="kernel-oom", members=(*FAMILY, Member(1, "node", 9 * GIB), Member(2, "java", GIB), Member(3, "c", 1)))],
         [kill(None, counted=True), kill(3, staged=True, uid=5, unit=None), kill(4, container="ab" * 32)],
         [kill(None, counted=True, unit=None)],
+        *([kill(None, name=name, unit="u.service", cause="systemd-oomd")] * count for name in ("u", "v") for count in (1, 2)),
+        *([kill(None, name="u", unit="u.service")] * count for count in (1, 2)),
+        [kill(None, name="u", unit="u.service"), kill(None, name="v", unit="v.service", cause="systemd-oomd")],
         [kill(5, cause="container", container="ab" * 32), kill(6, cause="stop-timeout", by=WATCHDOG), kill(7, doing="a.b")],
         [old(minutes, pid=1000 + round(minutes), final=False) for minutes in (30, 90, 2000)],
         [kill(1, evidence=("x: Main process exited, code=killed",)), kill(2, name="postgres", unit="p.service")],
