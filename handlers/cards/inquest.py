@@ -38,13 +38,20 @@ class Inquest:
         self.kills = newest_first(self._judged())
 
     def _judged(self) -> tuple[Kill, ...]:
-        units = self._answers[UNITS]
-        processes = self._answers[PROCESSES]
+        units, processes, memory = self._answers[UNITS], self._answers[PROCESSES], self._answers[MEMORY]
         return death.kills(
             self._journal.entries,
             units=None if isinstance(units, Unreadable) else units,
             processes=None if isinstance(processes, Unreadable) else processes,
+            first_writers=self._journal.first_writers,
+            counted=0 if isinstance(memory, Unreadable) else memory.oom_kills or 0,
         )
+
+    @property
+    def machine_bytes(self) -> int | None:
+        """The machine's memory; None where it could not be read."""
+        memory = self._answers[MEMORY]
+        return None if isinstance(memory, Unreadable) else memory.total_bytes
 
     def of(self, pid: int) -> tuple[Kill, ...]:
         """The kills of this process id; a pid is used again in time, so there may be several."""

@@ -86,10 +86,19 @@ def _in_week(last: datetime, at: datetime) -> bool:
     return timedelta() <= last - at <= timedelta(days=7)
 
 
-def kill_card(host: str, kills: Sequence[Kill], now: datetime, *, past: Past | None = None, total: int | None = None) -> Reply:
+def kill_card(
+    host: str,
+    kills: Sequence[Kill],
+    now: datetime,
+    *,
+    past: Past | None = None,
+    total: int | None = None,
+    machine_bytes: int | None = None,
+) -> Reply:
     """One card for these kills (at least one) as of `now`; those of one cause and one unit share their lines.
 
     `past` is of the newest kill's unit. `total` says how many belong to the card, where more do than are given.
+    `machine_bytes` is the machine's memory.
     """
     newest = newest_first(kills)
     groups = _groups(newest)
@@ -100,7 +109,9 @@ def kill_card(host: str, kills: Sequence[Kill], now: datetime, *, past: Past | N
     for group in groups[:GROUPS]:
         if len(groups) > 1:
             blocks.append(Title(_head(group)))
-        blocks += _story(group, more if len(groups) == 1 else 0, with_pids=not listed)
+        blocks += _story(group, machine_bytes)
+        if not listed:
+            blocks.append(Line(_which(group, more if len(groups) == 1 else 0)))
     blocks += _rest(groups, more)
     if past is not None:
         blocks += _recurrence(past, len(groups[0]) + (more if len(groups) == 1 else 0))
@@ -177,21 +188,20 @@ def _head(group: Sequence[Kill]) -> Text:
     return T("{what} of {unit}", what=what(group, count), unit=unit)
 
 
-def _story(group: Sequence[Kill], more: int, *, with_pids: bool) -> Iterator[Line]:
-    """The four lines (the first is the title's), and which processes they were."""
+def _story(group: Sequence[Kill], machine_bytes: int | None) -> Iterator[Line]:
+    """What it did, who, the arithmetic, what to do."""
     first = group[0]
     # systemd's word about the whole unit stands with one of a storm's kills only.
     done = next((text for kill in sorted(group, key=lambda kill: not kill.stopped_unit) if (text := effect(kill))), None)
     if done is not None:
         yield Line(done)
     yield Line(killer(max(group, key=lambda kill: kill.confidence == "certain")))
-    figures = arithmetic(group) if not first.staged else None
+    if first.staged:
+        return
+    figures = arithmetic(group, machine_bytes)
     if figures is not None:
         yield Line(figures)
-    if not first.staged:
-        yield Line(to_do(first))
-    if with_pids:
-        yield Line(_which(group, more))
+    yield Line(to_do(first))
 
 
 def _which(group: Sequence[Kill], more: int) -> Text:
@@ -257,6 +267,6 @@ def _buttons(host: str, kills: Sequence[Kill]) -> tuple[tuple[Button, ...], ...]
     look = (Button(T("Top"), f"/top {host}"), Button(T("Why"), f"/why {host}{one}"))
     if first.staged:
         return (look,)
-    if first.cause in LOUD:
+    if first.cause in MEMORY:
         return (look, (Button(T("Fix"), f"/fix {host}", "good"),))
     return (look, (Button(T("Log"), f"/logs {host} {shlex.quote(first.unit)}"),)) if first.unit else (look,)

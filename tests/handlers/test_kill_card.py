@@ -82,8 +82,8 @@ def test_the_whole_machine_is_told_with_its_biggest() -> None:
         Member(10, "node", 90 * MIB),
     )  # fmt: skip
     card = kill(300, name="postgres", unit="postgresql@15-main.service", cause="kernel-oom", members=members,
-                limit_bytes=2 * GIB, limit_group="", evidence=("Out of memory: Killed process 300 (postgres)",))  # fmt: skip
-    assert body([card])[:6] == [
+                limit_bytes=None, limit_group="", evidence=("Out of memory: Killed process 300 (postgres)",))  # fmt: skip
+    assert body([card], machine_bytes=2 * GIB)[:6] == [
         "prod: PostgreSQL of postgresql@15-main.service was killed",
         "PostgreSQL then disconnects everybody and recovers.",
         "Killed by the kernel: the whole machine was out of memory",
@@ -91,7 +91,7 @@ def test_the_whole_machine_is_told_with_its_biggest() -> None:
         "To do: stop what is not needed, or cap what grew. It was the biggest, not always the guilty one.",
         "pid 300, 13:59 UTC",
     ]
-    unknown = body([replace(card, limit_bytes=None)])
+    unknown = body([card])
     assert "The biggest were PostgreSQL of 600 MiB, 3 workers of 178 MiB, celery of 400 MiB and 3 more" in unknown
 
 
@@ -479,6 +479,28 @@ def test_advice_talks_of_no_oom_where_there_was_none() -> None:
 )
 def test_what_to_do_is_concrete(known: Known, line: str) -> None:
     assert plain(remedy(known)) == line
+
+
+CELERY = "[2026-11-23 23:51:26,553: ERROR/MainProcess] Process 'ForkPoolWorker-1' pid:632 exited with 'signal 9 (SIGKILL)'"
+GUNICORN = "[2026-11-23 23:50:56 +0000] [364] [ERROR] Worker (pid:632) was sent SIGKILL! Perhaps out of memory?"
+
+
+@pytest.mark.parametrize(
+    ("line", "its"), [(CELERY, "celery worker"), (GUNICORN, "gunicorn worker"), ("Killed process 632 (python3)", "python3")]
+)
+def test_what_the_kernel_calls_python_is_called_as_its_masters_lines_do(line: str, its: str) -> None:
+    pair = (Member(632, "python3", 192 * MIB), Member(620, "python3", 60 * MIB))
+    one = kill(632, name="python3", unit="celery.service", members=pair, limit_bytes=200 * MIB, evidence=(line,))
+    shown = body([one])
+    assert shown[0] == f"prod: {its} of celery.service was killed"
+    split = "1 worker of 192 MiB and a master of 60 MiB do not fit 200 MiB"
+    assert (split in shown) == (its != "python3")
+
+
+def test_a_slow_stop_took_nobody_by_surprise() -> None:
+    main = "teaching_panel.service: Main process exited, code=killed, status=9/KILL"
+    assert effect(kill(cause="stop-timeout", evidence=(main,))) is None
+    assert effect(kill(cause="stop-timeout", by=WATCHDOG, evidence=(main,))) is not None
 
 
 # Nobody can spoil a card
