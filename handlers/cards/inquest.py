@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from handlers.cards.failure import needed
-from handlers.cards.journal import partial_lines
+from handlers.cards.journal import INSTEAD, partial_lines
 from handlers.cards.kill import newest_first
 from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Line, Title
@@ -60,7 +60,8 @@ class Inquest:
     def nothing(self, pid: int | None = None) -> Iterator[Block]:
         """Nothing was killed (or not this process): say so, and what was looked at."""
         yield Title(self._none(pid), "good" if pid is None else "plain")
-        yield Line(T("I looked at the journal: the kernel, systemd, OOM daemons, and the main processes of services."))
+        if not INSTEAD & set(self._journal.partial.split()):
+            yield Line(T("I looked at the journal: the kernel, systemd, OOM daemons, and the main processes of services."))
         yield from self.gaps()
         yield from self._counters()
 
@@ -69,7 +70,7 @@ class Inquest:
         if pid is None:
             return T("{host}: nothing was killed in the last {time}", host=host, time=span)
         if self.window >= EVER:
-            return T("{host}: no kill of pid {pid}, as far back as its journal goes", host=host, pid=Mono(str(pid)))
+            return T("{host}: no kill of pid {pid}, as far back as its log goes", host=host, pid=Mono(str(pid)))
         return T("{host}: no kill of pid {pid} in the last {time}", host=host, pid=Mono(str(pid)), time=span)
 
     def gaps(self) -> Iterator[Line]:

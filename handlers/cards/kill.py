@@ -82,6 +82,11 @@ def past_of(kills: Iterable[Kill], last: Kill) -> Past:
     return Past(len(week), tasks.pop() if len(tasks) == 1 else "")
 
 
+def _alike(one: Kill, other: Kill) -> bool:
+    """Whether both are of one unit, or of one name where there is no unit."""
+    return one.unit == other.unit and (one.unit is not None or one.name == other.name)
+
+
 def _in_week(last: datetime, at: datetime) -> bool:
     return timedelta() <= last - at <= timedelta(days=7)
 
@@ -114,7 +119,7 @@ def kill_card(
             blocks.append(Line(_which(group, more if len(groups) == 1 else 0)))
     blocks += _rest(groups, more)
     if past is not None:
-        blocks += _recurrence(past, len(groups[0]) + (more if len(groups) == 1 else 0))
+        blocks += _recurrence(past, sum(_alike(newest[0], kill) for kill in newest) + more)
     if late:
         blocks.append(Line(_how_late(newest, now)))
     blocks.append(Line(_final(newest)))

@@ -405,6 +405,12 @@ def test_recurrence_counts_what_is_told_too(past: Past, told: int, line: str | N
     assert [one for one in shown if "this week" in one] == ([line] if line else [])
 
 
+def test_what_one_card_tells_of_in_two_stories_is_no_recurrence() -> None:
+    both = [kill(1, name="tail", unit=None, cgroup="/docker/a"), kill(2, name="tail", unit=None, cgroup="/docker/b")]
+    assert not [line for line in body(both, past=Past(2)) if "this week" in line]
+    assert "3 kills this week." in body(both, past=Past(3))
+
+
 def test_the_past_is_of_the_same_unit_and_week() -> None:
     last = kill(doing="a")
     others = [
