@@ -303,4 +303,5 @@ def make_request(event_id: str, person: Person, room: Room, text: str, at: Any, 
     name = words[0].removeprefix("/").split("@", 1)[0].lower()
     if not name:
         return None
-    return Request(event_id, person, room, name, words[1:], at, language)
+    about = quoted(" ".join(words[1:])) if name == "why" else None
+    return Request(event_id, person, room, name, words[1:] if about is None else (str(about),), at, language)

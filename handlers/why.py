@@ -63,7 +63,7 @@ class _Look:
     async def part(self, found: Inquest, kills: tuple[Kill, ...]) -> Part:
         """The card of these kills (at least one)."""
         past = await self._past(found, kills[0])
-        card = kill_card(found.host, kills, self.clock.now(), past=past)
+        card = kill_card(found.host, kills, self.clock.now(), past=past, machine_bytes=found.machine_bytes)
         blocks = (*card.blocks, *found.gaps())
         return Part(WhyData(tuple(map(kill_data, kills))), blocks, _elsewhere(card.buttons))
 

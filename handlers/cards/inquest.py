@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from handlers.cards.failure import needed
-from handlers.cards.journal import partial_lines
+from handlers.cards.journal import INSTEAD, partial_lines
 from handlers.cards.kill import newest_first
 from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Line, Title
@@ -38,13 +38,20 @@ class Inquest:
         self.kills = newest_first(self._judged())
 
     def _judged(self) -> tuple[Kill, ...]:
-        units = self._answers[UNITS]
-        processes = self._answers[PROCESSES]
+        units, processes, memory = self._answers[UNITS], self._answers[PROCESSES], self._answers[MEMORY]
         return death.kills(
             self._journal.entries,
             units=None if isinstance(units, Unreadable) else units,
             processes=None if isinstance(processes, Unreadable) else processes,
+            first_writers=self._journal.first_writers,
+            counted=0 if isinstance(memory, Unreadable) else memory.oom_kills or 0,
         )
+
+    @property
+    def machine_bytes(self) -> int | None:
+        """The machine's memory; None where it could not be read."""
+        memory = self._answers[MEMORY]
+        return None if isinstance(memory, Unreadable) else memory.total_bytes
 
     def of(self, pid: int) -> tuple[Kill, ...]:
         """The kills of this process id; a pid is used again in time, so there may be several."""
@@ -53,7 +60,8 @@ class Inquest:
     def nothing(self, pid: int | None = None) -> Iterator[Block]:
         """Nothing was killed (or not this process): say so, and what was looked at."""
         yield Title(self._none(pid), "good" if pid is None else "plain")
-        yield Line(T("I looked at the journal: the kernel, systemd, OOM daemons, and the main processes of services."))
+        if not INSTEAD & set(self._journal.partial.split()):
+            yield Line(T("I looked at the journal: the kernel, systemd, OOM daemons, and the main processes of services."))
         yield from self.gaps()
         yield from self._counters()
 
@@ -62,13 +70,33 @@ class Inquest:
         if pid is None:
             return T("{host}: nothing was killed in the last {time}", host=host, time=span)
         if self.window >= EVER:
-            return T("{host}: no kill of pid {pid}, as far back as its journal goes", host=host, pid=Mono(str(pid)))
+            return T("{host}: no kill of pid {pid}, as far back as its log goes", host=host, pid=Mono(str(pid)))
         return T("{host}: no kill of pid {pid} in the last {time}", host=host, pid=Mono(str(pid)), time=span)
 
     def gaps(self) -> Iterator[Line]:
         """Why kills may be missing here."""
         yield from partial_lines(self._journal.partial)
         yield from self._unread()
+        lost = self._lost()
+        if lost > 0:
+            yield Line(
+                N(
+                    "The kernel counts {n} OOM kill more than the journal tells of.",
+                    "The kernel counts {n} OOM kills more than the journal tells of.",
+                    lost,
+                )
+            )
+
+    def _lost(self) -> int:
+        """How many kills the kernel has counted that no line tells of, where the window holds all of this boot."""
+        memory, processes = self._answers[MEMORY], self._answers[PROCESSES]
+        if isinstance(memory, Unreadable) or isinstance(processes, Unreadable) or memory.oom_kills is None:
+            return 0
+        if memory.uptime_s > self.window.total_seconds():
+            return 0
+        boot = processes.boot_id.replace("-", "")
+        told = sum(kill.boot_id.replace("-", "") in {boot, ""} and _counted(kill) for kill in self.kills)
+        return memory.oom_kills - told
 
     def _unread(self) -> Iterator[Line]:
         """What else could not be read, and what that costs."""
@@ -91,6 +119,11 @@ class Inquest:
                 memory.oom_kills, time=up,
             )
         )  # fmt: skip
+
+
+def _counted(kill: Kill) -> bool:
+    """Whether the kernel's own counter has it: by its OOM killer, whoever set that off."""
+    return kill.cause in {"kernel-oom", "cgroup-limit"} or any("Killed process" in line for line in kill.evidence)
 
 
 def length(window: timedelta) -> Value:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from handlers.cards.sums import arithmetic, table
 from handlers.cards.timetable import timetable
-from handlers.cards.verdict import MEMORY, effect, killer, to_do, what
+from handlers.cards.verdict import MEMORY, effect, killer, nameless, to_do, what, whole
 from handlers.reply import Block, Button, Code, Fold, Line, Reply, Title, Tone
 from remote.findings.death import Cause, Confidence, Kill, Member
 from remote.text import Listing, Mono, N, Span, T, Text, Value, When
@@ -82,14 +82,28 @@ def past_of(kills: Iterable[Kill], last: Kill) -> Past:
     return Past(len(week), tasks.pop() if len(tasks) == 1 else "")
 
 
+def _alike(one: Kill, other: Kill) -> bool:
+    """Whether both are of one unit, or of one name where there is no unit."""
+    return one.unit == other.unit and (one.unit is not None or one.name == other.name)
+
+
 def _in_week(last: datetime, at: datetime) -> bool:
     return timedelta() <= last - at <= timedelta(days=7)
 
 
-def kill_card(host: str, kills: Sequence[Kill], now: datetime, *, past: Past | None = None, total: int | None = None) -> Reply:
+def kill_card(
+    host: str,
+    kills: Sequence[Kill],
+    now: datetime,
+    *,
+    past: Past | None = None,
+    total: int | None = None,
+    machine_bytes: int | None = None,
+) -> Reply:
     """One card for these kills (at least one) as of `now`; those of one cause and one unit share their lines.
 
     `past` is of the newest kill's unit. `total` says how many belong to the card, where more do than are given.
+    `machine_bytes` is the machine's memory.
     """
     newest = newest_first(kills)
     groups = _groups(newest)
@@ -100,10 +114,12 @@ def kill_card(host: str, kills: Sequence[Kill], now: datetime, *, past: Past | N
     for group in groups[:GROUPS]:
         if len(groups) > 1:
             blocks.append(Title(_head(group)))
-        blocks += _story(group, more if len(groups) == 1 else 0, with_pids=not listed)
+        blocks += _story(group, machine_bytes)
+        if not listed:
+            blocks.append(Line(_which(group, more if len(groups) == 1 else 0)))
     blocks += _rest(groups, more)
     if past is not None:
-        blocks += _recurrence(past, len(groups[0]) + (more if len(groups) == 1 else 0))
+        blocks += _recurrence(past, sum(_alike(newest[0], kill) for kill in newest) + more)
     if late:
         blocks.append(Line(_how_late(newest, now)))
     blocks.append(Line(_final(newest)))
@@ -137,13 +153,22 @@ def _title(host: str, groups: Sequence[Sequence[Kill]], more: int) -> Text:
     first = groups[0][0]
     if first.counted:
         return T("{host}: {what}", host=where, what=_uncounted(first, total))
-    died = what(first, total)
     if first.staged or first.unit is None:
-        return N("{host}: {what} was killed", "{host}: {what} were killed", total, host=where, what=died)
+        return N("{host}: {what} was killed", "{host}: {what} were killed", total, host=where, what=what(groups[0], total))
+    return _title_of(where, Mono(first.unit), groups[0], total)
+
+
+def _title_of(host: Mono, unit: Mono, group: Sequence[Kill], total: int) -> Text:
+    if whole(group[0]):
+        return N("{host}: all of {unit} was killed", "{host}: all of {unit} was killed {n} times", total, host=host, unit=unit)
+    if nameless(group[0]):
+        return N(
+            "{host}: a process of {unit} was killed", "{host}: {n} processes of {unit} were killed", total, host=host, unit=unit
+        )
     return N(
         "{host}: {what} of {unit} was killed",
         "{host}: {what} of {unit} were killed",
-        total, host=where, what=died, unit=Mono(first.unit),
+        total, host=host, what=what(group, total), unit=unit,
     )  # fmt: skip
 
 
@@ -154,30 +179,34 @@ def _uncounted(first: Kill, count: int) -> Text:
 
 
 def _head(group: Sequence[Kill]) -> Text:
-    first = group[0]
+    """What stands over one of several stories."""
+    first, count = group[0], len(group)
     if first.counted:
-        return _uncounted(first, len(group))
-    died = what(first, len(group))
+        return _uncounted(first, count)
     if first.staged or first.unit is None:
-        return T("{what}", what=died)
-    return T("{what} of {unit}", what=died, unit=Mono(first.unit))
+        return T("{what}", what=what(group, count))
+    unit = Mono(first.unit)
+    if whole(first):
+        return N("all of {unit}", "all of {unit}, {n} times", count, unit=unit)
+    if nameless(first):
+        return N("a process of {unit}", "{n} processes of {unit}", count, unit=unit)
+    return T("{what} of {unit}", what=what(group, count), unit=unit)
 
 
-def _story(group: Sequence[Kill], more: int, *, with_pids: bool) -> Iterator[Line]:
-    """The four lines (the first is the title's), and which processes they were."""
+def _story(group: Sequence[Kill], machine_bytes: int | None) -> Iterator[Line]:
+    """What it did, who, the arithmetic, what to do."""
     first = group[0]
     # systemd's word about the whole unit stands with one of a storm's kills only.
     done = next((text for kill in sorted(group, key=lambda kill: not kill.stopped_unit) if (text := effect(kill))), None)
     if done is not None:
         yield Line(done)
     yield Line(killer(max(group, key=lambda kill: kill.confidence == "certain")))
-    figures = arithmetic(group) if not first.staged else None
+    if first.staged:
+        return
+    figures = arithmetic(group, machine_bytes)
     if figures is not None:
         yield Line(figures)
-    if not first.staged:
-        yield Line(to_do(first))
-    if with_pids:
-        yield Line(_which(group, more))
+    yield Line(to_do(first))
 
 
 def _which(group: Sequence[Kill], more: int) -> Text:
@@ -243,6 +272,6 @@ def _buttons(host: str, kills: Sequence[Kill]) -> tuple[tuple[Button, ...], ...]
     look = (Button(T("Top"), f"/top {host}"), Button(T("Why"), f"/why {host}{one}"))
     if first.staged:
         return (look,)
-    if first.cause in LOUD:
+    if first.cause in MEMORY:
         return (look, (Button(T("Fix"), f"/fix {host}", "good"),))
     return (look, (Button(T("Log"), f"/logs {host} {shlex.quote(first.unit)}"),)) if first.unit else (look,)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from handlers.cards.host import counted
-from handlers.cards.verdict import MEMORY, master_of, program
+from handlers.cards.verdict import MEMORY, PREFORK, called, forks, master_of, program
 from handlers.reply import Fold, Table
 from remote.findings.death import Kill, Member
 from remote.redact import clean
@@ -30,21 +30,23 @@ class Family:
     sum_bytes: int
 
 
-def arithmetic(group: Sequence[Kill]) -> Text | None:
-    """Why it did not fit, in a sentence; None where nothing is known. `group` are kills of one cause, newest first."""
+def arithmetic(group: Sequence[Kill], machine_bytes: int | None = None) -> Text | None:
+    """Why it did not fit, in a sentence; None where nothing is known. `group` are kills of one cause, newest first;
+    `machine_bytes` is the machine's memory, where it is known."""
     if group[0].cause not in MEMORY:
         return None
-    first = next((kill for kill in group if kill.members), None)
-    if first is None or first.cause not in {"cgroup-limit", "kernel-oom"}:
+    # A storm's first kill shows it whole, its last one what was left.
+    first = max(group, key=lambda kill: sum(one.rss_bytes for one in kill.members))
+    if not first.members or first.cause not in {"cgroup-limit", "kernel-oom"}:
         return _plain(group)
     families = _families(first)
     held = sum(one.sum_bytes for one in families)
     parts = _parts(families)
+    if first.cause == "kernel-oom" and machine_bytes:
+        return T("The biggest on this machine of {limit}: {parts}", limit=Size(machine_bytes), parts=parts)
     if first.limit_bytes is None:
         return T("The biggest were {parts}", parts=parts)
     limit = Size(first.limit_bytes)
-    if first.cause == "kernel-oom":
-        return T("The biggest on this machine of {limit}: {parts}", limit=limit, parts=parts)
     if len(first.members) == 1:
         return T("{part} alone filled the limit of {limit}", part=_part(families[0]), limit=limit)
     if held < first.limit_bytes * FULL:
@@ -86,18 +88,20 @@ def _families(kill: Kill) -> list[Family]:
     by_name: dict[str, list[Member]] = {}
     for one in kill.members:
         by_name.setdefault(one.name, []).append(one)
-    found = [family for name, members in by_name.items() for family in _split(name, members)]
+    found = [family for name, members in by_name.items() for family in _split(kill, name, members)]
     return sorted(found, key=lambda one: one.sum_bytes, reverse=True)
 
 
-def _split(name: str, members: Sequence[Member]) -> Iterator[Family]:
+def _split(kill: Kill, name: str, members: Sequence[Member]) -> Iterator[Family]:
     """A master apart from what it forked, where the table shows which one that is."""
-    first = master_of(members)
+    own = name == kill.name
+    shown, forking = (called(kill), forks(kill)) if own else (program(name), program(name) in PREFORK)
+    first = master_of(members) if forking else None
     if first is None:
-        yield _family(name, _titled(name), members)
+        yield _family(shown, _titled(name), members)
     else:
-        yield _family(name, "worker", [one for one in members if one is not first])
-        yield _family(name, "master", [first])
+        yield _family(shown, "worker", [one for one in members if one is not first])
+        yield _family(shown, "master", [first])
 
 
 def _titled(name: str) -> str:
@@ -118,7 +122,7 @@ def _parts(families: Sequence[Family]) -> Listing:
 
 def _part(one: Family) -> Text:
     """A family in a few words; sizes that are not alike are told by the biggest."""
-    size, name = Size(one.most), Mono(program(one.name))
+    size, name = Size(one.most), Mono(one.name)
     alike = one.most <= one.least * ALIKE
     match one.role:
         case "master" if one.count == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from remote.findings.advice import WATCHDOG, Known, remedy
+from remote.findings.advice import WATCHDOG, Known, advice, remedy
 from remote.findings.death import Cause, Kill, Member
 from remote.services import kinds
 from remote.text import Mono, N, T, Text, Value
@@ -18,11 +18,17 @@ CONTAINER_ID = 12  # characters that docker itself shows
 # What the kernel calls a program whose kind has another name.
 _ALIASES = {"celeryd": "celery", "redis-server": "redis", "gunicorn3": "gunicorn"}
 # Programs whose master forks workers and starts a new one by itself; only what the dead one had in hand is lost.
-_PREFORK = {"gunicorn", "uwsgi", "php-fpm", "celery"}
+PREFORK = {"gunicorn", "uwsgi", "php-fpm", "celery"}
+_INTERPRETER = re.compile(r"python[\d.]*$")
+_OWN_LINES = (
+    ("celery", re.compile(r"/MainProcess\]|ForkPoolWorker|WorkerLostError")),
+    ("gunicorn", re.compile(r"\] \[\d+\] \[[A-Z]+\] (?:Worker |WORKER TIMEOUT)")),
+)
 _VERSION = re.compile(r"[\d.]+$")  # php-fpm8.2
 # A master's line about its child says which of the two it was.
 _CHILD = re.compile(r"\b(?:worker|child|poolworker)\b|ForkPoolWorker", re.IGNORECASE)
 _MAIN_ENDED = re.compile(r": Main process exited, code=")
+_WATCHDOG = re.compile(r": Watchdog timeout|'(?:stop|final)-(?:watchdog|sigabrt)'")
 _STARTED_AGAIN = re.compile(r": Scheduled restart job")
 
 
@@ -33,7 +39,20 @@ def program(name: str) -> str:
     known = _ALIASES.get(first, bare)
     if known in kinds():
         return kinds()[known].title
-    return known if known in _PREFORK else name
+    return known if known in PREFORK else name
+
+
+def called(kill: Kill) -> str:
+    """The program of a kill. The kernel calls what is started by `python -m` python3; its master's own lines tell more."""
+    found = program(kill.name)
+    if not _INTERPRETER.match(found):
+        return found
+    return next((name for name, says in _OWN_LINES if any(says.search(line) for line in kill.evidence)), found)
+
+
+def forks(kill: Kill) -> bool:
+    """Whether it is of a program whose master forks workers."""
+    return called(kill) in PREFORK
 
 
 def role(kill: Kill) -> str:
@@ -51,40 +70,57 @@ def role(kill: Kill) -> str:
 def role_among(kill: Kill) -> str:
     """By the kernel's own table: of several equal names the one with the lowest pid, and the smallest by far, is the master
     that forked the others. Pids begin anew in time, so both signs are needed."""
-    same = [one for one in kill.members if one.name == kill.name]
-    first = master_of(same)
+    first = master_of([one for one in kill.members if one.name == kill.name]) if forks(kill) else None
     if first is None:
         return ""
     return "master" if kill.pid == first.pid else "worker"
 
 
 def master_of(same: Sequence[Member]) -> Member | None:
-    """Which of these, all of one name, forked the others; None where the table does not show that."""
-    if len(same) < 2 or program(same[0].name) not in _PREFORK:  # noqa: PLR2004 - one is no family
+    """Which of these, all of one program that forks, forked the others; None where the table does not show that."""
+    if len(same) < 2:  # noqa: PLR2004 - one is no family
         return None
     first = min(same, key=lambda one: one.pid)
     smallest = min(one.rss_bytes for one in same if one is not first)
     return first if first.rss_bytes * 4 < smallest * 3 else None
 
 
-def what(kill: Kill, count: int) -> Value:
+def what(group: Sequence[Kill], count: int) -> Value:
     """The program, and its role where that is known; the number of several stands in it."""
+    kill = group[0]
     if kill.staged or kill.unit is None:
         return _several(Mono(kill.name), count)
-    called = Mono(program(kill.name))
-    match role(kill):
+    its = Mono(called(kill))
+    roles = {role(one) for one in group}
+    # A storm's kernel reports are rate-limited: what one of its kills shows stands for those that show nothing.
+    match "master" if "master" in roles else "worker" if "worker" in roles else "":
         case "worker" if count > 1:
-            return N("{n} {program} worker", "{n} {program} workers", count, program=called)
+            return N("{n} {program} worker", "{n} {program} workers", count, program=its)
         case "worker":
-            return T("{program} worker", program=called)
+            return T("{program} worker", program=its)
         case "master" if count == 1:
-            return T("{program} master", program=called)
+            return T("{program} master", program=its)
         case _:
-            return _several(called, count)
+            return _several(its, count)
 
 
-def _several(called: Mono, count: int) -> Value:
-    return called if count == 1 else T("{n} {program}", n=count, program=called)
+def whole(kill: Kill) -> bool:
+    """Whether all of its unit was killed at once, by a daemon that names only the unit."""
+    return kill.pid is None and kill.cause == "systemd-oomd" and kill.unit is not None
+
+
+def nameless(kill: Kill) -> bool:
+    """Whether only the unit is known of it: systemd says so before the kernel's line is read, or where that is lost."""
+    return kill.pid is None and kill.unit is not None and kill.name in {"", "?", kill.unit.removesuffix(".service")}
+
+
+def watchdog(kill: Kill) -> bool:
+    """Whether systemd ended a unit that gave no sign of life."""
+    return kill.cause == "stop-timeout" and (kill.by == WATCHDOG or any(_WATCHDOG.search(line) for line in kill.evidence))
+
+
+def _several(its: Mono, count: int) -> Value:
+    return its if count == 1 else T("{n} {program}", n=count, program=its)
 
 
 def effect(kill: Kill) -> Text | None:
@@ -93,7 +129,7 @@ def effect(kill: Kill) -> Text | None:
     again = any(_STARTED_AGAIN.search(line) for line in kill.evidence)
     if kill.staged:
         return T("It was in a user's own session (uid {uid}), not a system service.", uid="?" if kill.uid is None else kill.uid)
-    if kill.unit is None or kill.counted:
+    if kill.unit is None or kill.counted or whole(kill) or (kill.cause == "stop-timeout" and not watchdog(kill)):
         return None
     if kill.stopped_unit and again:
         return T("For it systemd stopped all of {unit} (OOMPolicy=stop) and started it again.", unit=unit)
@@ -107,12 +143,11 @@ def effect(kill: Kill) -> Text | None:
 
 
 def _loss(kill: Kill) -> Text | None:
-    called = program(kill.name)
-    if called == "PostgreSQL":
+    if called(kill) == "PostgreSQL":
         return T("PostgreSQL then disconnects everybody and recovers.")
     if kill.doing and kill.cause != "time-limit":
         return T("It was at work on {task}.", task=Mono(kill.doing))
-    if called in _PREFORK and role(kill) == "worker":
+    if forks(kill) and role(kill) == "worker":
         return T("What it had in hand is lost; its master starts a new one.")
     return None
 
@@ -137,7 +172,7 @@ def _cause(kill: Kill) -> Text:
             return _limit(kill)
         case "userspace-oom" if kill.by:
             return T("Killed by {daemon}, before memory was gone", daemon=who)
-        case "stop-timeout" if kill.by == WATCHDOG:
+        case "stop-timeout" if watchdog(kill):
             return T("Killed by systemd: it gave no sign of life (WatchdogSec)")
         case "time-limit" if kill.doing:
             return T("Killed by celery: {task} ran over the time limit", task=Mono(kill.doing))
@@ -188,7 +223,11 @@ _CAUSES: dict[Cause, Text] = {
 
 def to_do(kill: Kill) -> Text:
     """What to do. For memory only that, since the card has the figures; the rest explains itself in its advice."""
-    if kill.cause not in MEMORY or kill.counted:
+    if watchdog(kill):
+        return advice(Known(kill.cause, kill.name, kill.unit, by=WATCHDOG))
+    if kill.counted:
+        return advice(Known(kill.cause, kill.name, kill.unit, counted=True))
+    if kill.cause not in MEMORY:
         return kill.advice
     limited = limited_name(kill) if kill.unit and limited_name(kill) != kill.unit else ""
     return remedy(

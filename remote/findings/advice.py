@@ -90,11 +90,6 @@ def _last(cgroup: str) -> str:
 
 
 def _limit(known: Known) -> Text:
-    if known.container:
-        return T(
-            "The container of {name} reached its memory limit: give it more memory, or less to do.",
-            name=Mono(known.name),
-        )
     subject = Mono(known.limited or known.unit or known.name)
     if known.limit_bytes is None:
         return T(

@@ -255,6 +255,13 @@ async def test_a_pasted_line_asks_why_that_pid_was_killed(ops: Room1) -> None:
     assert ops.doings.done == ["owner why 689792", "vera why 689792", "owner why 290"]
 
 
+async def test_a_line_after_the_command_is_read_too(ops: Room1) -> None:
+    assert await ops.say(f"/why {LINE}") == ["because"]
+    assert await ops.say("/why Process 'ForkPoolWorker-1' pid:451 exited with 'signal 9 (SIGKILL)'") == ["because"]
+    assert await ops.say("/why prod 7") == ["because"]
+    assert ops.doings.done == ["owner why 689792", "owner why 451", "owner why prod 7"]
+
+
 async def test_a_strangers_line_is_met_with_silence(ops: Room1) -> None:
     assert await ops.say(LINE, STRANGER) == []
     assert await ops.say(LINE, replace(OWNER, anonymous=True)) == []

@@ -292,7 +292,7 @@ async def test_why_with_a_pid_looks_as_far_back_as_the_journal_goes() -> None:
     assert data(await ask("/why prod 4711", at)) == {"kills": []}
     assert len(at.hosts.asked) == 2
     assert at.hosts.since == [hour(NOW - timedelta(days=7)), hour(NOW - timedelta(days=3660))]
-    assert "prod: no kill of pid 4711, as far back as its journal goes" in words(await ask("/why prod 4711", at))
+    assert "prod: no kill of pid 4711, as far back as its log goes" in words(await ask("/why prod 4711", at))
     at.hosts.asked.clear()
     await ask("/why prod 689792", at)
     assert len(at.hosts.asked) == 1
@@ -334,14 +334,26 @@ async def test_a_pid_that_no_host_knows_is_one_line() -> None:
 
 
 async def test_why_says_when_nothing_was_killed_and_what_it_looked_at() -> None:
-    shown = words(await ask("/why prod", desk(prod=world(kills=replace(QUIET, partial="own syslog")))))
-    assert shown.splitlines()[:5] == [
+    shown = words(await ask("/why prod", desk(prod=world(kills=replace(QUIET, partial="own")))))
+    assert shown.splitlines()[:4] == [
         "prod: nothing was killed in the last 24 h",
         "I looked at the journal: the kernel, systemd, OOM daemons, and the main processes of services.",
         "I may read only my own messages in the journal: kills may be missed.",
-        "There is no journal: I read log files, where anybody may write; what they say is a guess.",
         "The kernel counts 3 OOM kills since it started 3 d 2 h ago.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("partial", "line"),
+    [
+        ("dmesg", "There is no journal: I read the kernel's own buffer."),
+        ("syslog", "There is no journal: I read log files, where anybody may write; what they say is a guess."),
+    ],
+)
+async def test_why_says_what_it_looked_at_where_there_is_no_journal(partial: str, line: str) -> None:
+    shown = words(await ask("/why prod", desk(prod=world(kills=replace(QUIET, partial=partial)))))
+    assert line in shown
+    assert "I looked at the journal" not in shown
 
 
 async def test_why_says_what_it_could_not_read() -> None:
@@ -350,6 +362,17 @@ async def test_why_says_what_it_could_not_read() -> None:
     assert "The units could not be read: what only a program's own log tells may be missed." in shown
     assert "The processes could not be read: I cannot tell which of those that were named still live." in shown
     assert "The kernel's own count of OOM kills could not be read." in shown
+
+
+async def test_what_the_kernel_counted_and_no_line_tells_of_is_said() -> None:
+    young = replace(MEMORY, uptime_s=7200.0)
+    shown = words(await ask("/why prod", desk(prod=world(kills=KILLED, memory=young))))
+    # The journal's boot has no dashes, that of /proc has.
+    assert "The kernel counts 2 OOM kills more than the journal tells of." in shown
+    assert "The kernel counts 3 OOM kills more" in words(await ask("/kills prod", desk(prod=world(memory=young))))
+    told = words(await ask("/kills prod", desk(prod=world(kills=KILLED, memory=replace(young, oom_kills=1)))))
+    assert "more than the journal" not in told
+    assert "more than the journal" not in words(await ask("/kills prod", desk(prod=world(kills=KILLED))))
 
 
 async def test_kills_is_a_line_each() -> None:

@@ -82,8 +82,8 @@ def test_the_whole_machine_is_told_with_its_biggest() -> None:
         Member(10, "node", 90 * MIB),
     )  # fmt: skip
     card = kill(300, name="postgres", unit="postgresql@15-main.service", cause="kernel-oom", members=members,
-                limit_bytes=2 * GIB, limit_group="", evidence=("Out of memory: Killed process 300 (postgres)",))  # fmt: skip
-    assert body([card])[:6] == [
+                limit_bytes=None, limit_group="", evidence=("Out of memory: Killed process 300 (postgres)",))  # fmt: skip
+    assert body([card], machine_bytes=2 * GIB)[:6] == [
         "prod: PostgreSQL of postgresql@15-main.service was killed",
         "PostgreSQL then disconnects everybody and recovers.",
         "Killed by the kernel: the whole machine was out of memory",
@@ -91,7 +91,7 @@ def test_the_whole_machine_is_told_with_its_biggest() -> None:
         "To do: stop what is not needed, or cap what grew. It was the biggest, not always the guilty one.",
         "pid 300, 13:59 UTC",
     ]
-    unknown = body([replace(card, limit_bytes=None)])
+    unknown = body([card])
     assert "The biggest were PostgreSQL of 600 MiB, 3 workers of 178 MiB, celery of 400 MiB and 3 more" in unknown
 
 
@@ -232,6 +232,41 @@ def test_kills_of_several_causes_are_told_one_after_the_other() -> None:
     assert "and 5 earlier kills" in body([stray, *pair, *many], total=10)
 
 
+def test_a_daemons_kill_of_a_whole_unit() -> None:
+    all_of_it = kill(
+        None, name="hog@0", unit="hog@0.service", cause="systemd-oomd", rss_bytes=None, limit_bytes=None, evidence=()
+    )
+    assert body([all_of_it])[:2] == [
+        "prod: all of hog@0.service was killed",
+        "Killed by systemd-oomd: too much memory pressure or swap",
+    ]
+    assert body([all_of_it, replace(all_of_it, monotonic_us=2)])[0] == "prod: all of hog@0.service was killed 2 times"
+    assert {"all of hog@0.service", "gunicorn of teaching_panel.service"} <= set(body([all_of_it, kill()]))
+
+
+def test_a_process_that_nobody_has_named_yet() -> None:
+    early = kill(None, name="site", unit="site.service", final=False, rss_bytes=None, limit_bytes=None, evidence=())
+    assert body([early])[0] == "prod: a process of site.service was killed"
+    assert body([early, early])[0] == "prod: 2 processes of site.service were killed"
+    assert "a process of site.service" in body([early, kill()])
+
+
+def test_a_group_that_was_killed_whole_is_not_called_workers() -> None:
+    together = [kill(one.pid, members=FAMILY, evidence=()) for one in FAMILY]
+    assert body(together)[0] == "prod: 4 gunicorn of teaching_panel.service were killed"
+    assert body(together[:3])[0] == "prod: 3 gunicorn workers of teaching_panel.service were killed"
+    # Of a storm the first report is whole, the later ones are cut.
+    assert "3 workers of 178 MiB and a master of 50 MiB do not fit 512 MiB" in body([kill(1), *together[:1]])
+
+
+def test_a_watchdog_is_no_slow_stop() -> None:
+    hung = kill(cause="stop-timeout", evidence=("site.service: Watchdog timeout (limit 10s)!",))
+    assert {
+        "Killed by systemd: it gave no sign of life (WatchdogSec)",
+        "Not memory: teaching_panel.service did not tell systemd in time that it is alive (WatchdogSec). Look for what it hung on.",
+    } <= set(body([hung]))
+
+
 def test_a_kill_without_a_pid_or_figures_is_told_too() -> None:
     one = kill(None, unit=None, rss_bytes=None, limit_bytes=None, evidence=(), cause="systemd-oomd", confidence="guess")
     assert body([one])[:4] == [
@@ -370,6 +405,12 @@ def test_recurrence_counts_what_is_told_too(past: Past, told: int, line: str | N
     assert [one for one in shown if "this week" in one] == ([line] if line else [])
 
 
+def test_what_one_card_tells_of_in_two_stories_is_no_recurrence() -> None:
+    both = [kill(1, name="tail", unit=None, cgroup="/docker/a"), kill(2, name="tail", unit=None, cgroup="/docker/b")]
+    assert not [line for line in body(both, past=Past(2)) if "this week" in line]
+    assert "3 kills this week." in body(both, past=Past(3))
+
+
 def test_the_past_is_of_the_same_unit_and_week() -> None:
     last = kill(doing="a")
     others = [
@@ -446,6 +487,28 @@ def test_what_to_do_is_concrete(known: Known, line: str) -> None:
     assert plain(remedy(known)) == line
 
 
+CELERY = "[2026-11-23 23:51:26,553: ERROR/MainProcess] Process 'ForkPoolWorker-1' pid:632 exited with 'signal 9 (SIGKILL)'"
+GUNICORN = "[2026-11-23 23:50:56 +0000] [364] [ERROR] Worker (pid:632) was sent SIGKILL! Perhaps out of memory?"
+
+
+@pytest.mark.parametrize(
+    ("line", "its"), [(CELERY, "celery worker"), (GUNICORN, "gunicorn worker"), ("Killed process 632 (python3)", "python3")]
+)
+def test_what_the_kernel_calls_python_is_called_as_its_masters_lines_do(line: str, its: str) -> None:
+    pair = (Member(632, "python3", 192 * MIB), Member(620, "python3", 60 * MIB))
+    one = kill(632, name="python3", unit="celery.service", members=pair, limit_bytes=200 * MIB, evidence=(line,))
+    shown = body([one])
+    assert shown[0] == f"prod: {its} of celery.service was killed"
+    split = "1 worker of 192 MiB and a master of 60 MiB do not fit 200 MiB"
+    assert (split in shown) == (its != "python3")
+
+
+def test_a_slow_stop_took_nobody_by_surprise() -> None:
+    main = "teaching_panel.service: Main process exited, code=killed, status=9/KILL"
+    assert effect(kill(cause="stop-timeout", evidence=(main,))) is None
+    assert effect(kill(cause="stop-timeout", by=WATCHDOG, evidence=(main,))) is not None
+
+
 # Nobody can spoil a card
 
 
@@ -461,6 +524,9 @@ def kill_cards(now: datetime = NOW) -> list[Reply]:
         [replace(RUNBOOK, cause="kernel-oom", members=(*FAMILY, Member(1, "node", 9 * GIB), Member(2, "java", GIB), Member(3, "c", 1)))],
         [kill(None, counted=True), kill(3, staged=True, uid=5, unit=None), kill(4, container="ab" * 32)],
         [kill(None, counted=True, unit=None)],
+        *([kill(None, name=name, unit="u.service", cause="systemd-oomd")] * count for name in ("u", "v") for count in (1, 2)),
+        *([kill(None, name="u", unit="u.service")] * count for count in (1, 2)),
+        [kill(None, name="u", unit="u.service"), kill(None, name="v", unit="v.service", cause="systemd-oomd")],
         [kill(5, cause="container", container="ab" * 32), kill(6, cause="stop-timeout", by=WATCHDOG), kill(7, doing="a.b")],
         [old(minutes, pid=1000 + round(minutes), final=False) for minutes in (30, 90, 2000)],
         [kill(1, evidence=("x: Main process exited, code=killed",)), kill(2, name="postgres", unit="p.service")],
