@@ -51,14 +51,17 @@ class KillRule:
         `batch` names what was missed and is told together in one message; empty for what happens now.
         """
         async with self._store.begin() as tx:
-            cards: dict[str, None] = {}
-            for kill in found:
-                cards[await self._one(tx, host, kill, batch)] = None
-            for card in cards:
-                await self._show(tx, host, card)
+            await self.add(tx, host, found, batch=batch)
             await self._save(tx, host, cursor, boot_id)
         if found:
             self._outbox.wake()
+
+    async def add(self, tx: AsyncConnection, host: str, found: Sequence[Kill], *, batch: str = "") -> tuple[str, ...]:
+        """Keep kills within a transaction, new or known; gives the key of the message that tells each."""
+        told = [await self._one(tx, host, kill, batch) for kill in found]
+        for card in dict.fromkeys(told):
+            await self._show(tx, host, card)
+        return tuple(told)
 
     async def _one(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> str:
         """Keep one kill; gives the key of the message that tells it."""
