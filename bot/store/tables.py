@@ -144,6 +144,27 @@ audit = Table(
     Column("detail", JSON, nullable=False),
 )
 
+# What somebody outside asked of a host (bot/hooks): `asked` until the host was looked at, then `told` (the message with the key
+# `told` tells the kill) or `none`. `note` is what the asker is still to be told, None when there is nothing (more).
+hooks = Table(
+    "hooks",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("source", String, nullable=False),
+    Column("host", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("label", String, nullable=False),
+    Column("title", String, nullable=False),
+    Column("pid", Integer),
+    Column("state", String, nullable=False, default="asked"),
+    Column("told", String, nullable=False, default=""),
+    Column("note", Text),
+    Column("at", Moment, nullable=False, index=True),
+    Column("due_at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Index("ix_hooks_state", "state", "host"),
+)
+
 # A thing wrong, from first sign to its end; at most one open for each key (`memory:prod`).
 incidents = Table(
     "incidents",
