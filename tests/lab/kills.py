@@ -324,9 +324,9 @@ def storm(lab: Lab) -> Killed:
     return Killed("cgroup-limit", "storm.service", tuple(pids), counted, evidence="Killed process")
 
 
-def storm_ends(lab: Lab) -> None:
-    """Stop what `storm` leaves, so that its counters can be read until then."""
-    lab.run("systemctl stop storm", check=True)
+def stop_storm(lab: Lab) -> None:
+    """End what `storm` leaves running so that its counters can be read until then."""
+    lab.run("systemctl stop storm 2>/dev/null; true")
 
 
 def group_storm(lab: Lab) -> Killed:
@@ -520,3 +520,15 @@ def flooded(lab: Lab) -> int:
     """How many the kernel has killed of alice's."""
     path = f"/sys/fs/cgroup/user.slice/user-{uid(lab, 'alice')}.slice/memory.events"
     return int(lab.run(f"awk '/^oom_kill /{{print $2}}' {path}", check=True).stdout)
+
+
+def flood_reaches(lab: Lab, number: int, timeout_s: float) -> None:
+    """Wait until so many were killed."""
+    path = f"/sys/fs/cgroup/user.slice/user-{uid(lab, 'alice')}.slice/memory.events"
+    lab.until(f"[ $(awk '/^oom_kill /{{print $2}}' {path}) -ge {number} ]", timeout_s)
+
+
+def flood_lasts(lab: Lab, until_s: float) -> None:
+    """Let it go on until then, by the guest's clock, and end it."""
+    lab.until(f"[ $(date +%s) -ge {until_s:.0f} ] || journalctl _SYSTEMD_USER_UNIT=flood.service -o cat | grep -q done", 600)
+    lab.run("systemctl --user stop flood", user="alice")
