@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ from remote.services import speakers, tellings
 from remote.text import Mono, T
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from bot.alerts.kills import KillRule
     from bot.parts import App
@@ -95,6 +95,7 @@ class Follower:
         self._known: set[str] = set()
         self._stale = asyncio.Event()
         self._muted: dict[str, float] = {}
+        self._hushed: dict[str, float] = {}
         self._counted: dict[tuple[str, int | None], int] = {}
 
     @property
@@ -178,8 +179,8 @@ class Follower:
                 answers = await self.host.ask(fact)
         except TimeoutError:
             raise HostError("timeout", T("{host} did not answer in time.", host=Mono(self.name))) from None
-        seen = answers[fact]
-        return seen
+        found: Witness | Unreadable = answers[fact]
+        return found
 
     def heard(self, entry: Entry) -> None:
         """A service starts or ends, says systemd: who speaks for it may be another process now."""
@@ -190,9 +191,10 @@ class Follower:
             self._stale.set()
 
     def mute(self, unit: str) -> None:
-        """Do not listen to a unit that floods, for a while."""
-        log.warning("a service says too much and is not listened to for a while", host=self.name, unit=unit)
-        self._muted[unit] = asyncio.get_running_loop().time() + MUTE_S
+        """Hear less of a unit that floods, for a while: its main process alone, and if it is that one, nothing."""
+        less = any(speaker.unit == unit and speaker.children for speaker in self._speakers)
+        log.warning("a service says too much", host=self.name, unit=unit, heard="its main process" if less else "nothing")
+        (self._hushed if less else self._muted)[unit] = asyncio.get_running_loop().time() + MUTE_S
         self._stale.set()
 
     def _programs_script(self, cursor: str | None) -> str:
@@ -210,14 +212,22 @@ class Follower:
             return False
         self.autopsy.learn(units, processes)
         self._known = {unit.id for unit in units.all}
-        now = asyncio.get_running_loop().time()
-        self._muted = {unit: until for unit, until in self._muted.items() if until > now}
-        found = tuple(speaker for speaker in speakers(units, processes) if speaker.unit not in self._muted)
+        found = tuple(self._less(speakers(units, processes)))
         changed, self._speakers = set(found) != set(self._speakers), found
         return changed
 
+    def _less(self, found: Iterable[Speaker]) -> Iterator[Speaker]:
+        now = asyncio.get_running_loop().time()
+        for quiet in (self._hushed, self._muted):
+            for unit in [unit for unit, until in quiet.items() if until <= now]:
+                del quiet[unit]
+        for speaker in found:
+            if speaker.unit not in self._muted:
+                yield replace(speaker, children=speaker.children and speaker.unit not in self._hushed)
+
     async def _until_stale(self) -> None:
-        unmuted = min(self._muted.values(), default=float("inf")) - asyncio.get_running_loop().time()
+        quiet = (*self._muted.values(), *self._hushed.values())
+        unmuted = min(quiet, default=float("inf")) - asyncio.get_running_loop().time()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stale.wait(), max(SETTLED_S, min(REFRESH_S, unmuted)))
             await asyncio.sleep(SETTLED_S)

@@ -44,7 +44,7 @@ class Hooks:
         from bot.hooks.server import Server
 
         app, found = self._app, sources(settings)
-        self._asker = Asker(app, found, KillRule(app.settings, app.store, app.outbox, app.clock))
+        self._asker = Asker(app, found, KillRule(app.settings, app.store, app.outbox, app.clock, app.book.killed))
         self._server = Server(found, self._asker.take, app.clock)
         self._tasks = [asyncio.create_task(self._asker.run(), name="hooks")]
         if not await self._open(settings.address):

@@ -61,11 +61,13 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """A process whose lines about its children count: the main process of a unit, in one invocation of it."""
+    """A process whose lines about its children count: the main process of a unit, in one invocation of it. `children`: what they
+    say of themselves is wanted too (gunicorn's workers tell that they boot and exit, and its master may tell nothing)."""
 
     unit: str
     pid: int
     invocation: str = ""
+    children: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,8 @@ def programs_watch(cursor: str | None, speakers: Sequence[Speaker], tellings: Se
 def _match(speaker: Speaker) -> str:
     if speaker.pid not in _PIDS:
         raise ValueError("not a pid")
-    return f"'_SYSTEMD_UNIT={_unit(speaker.unit)}' _PID={int(speaker.pid)}"
+    one = "" if speaker.children else f" _PID={int(speaker.pid)}"
+    return f"'_SYSTEMD_UNIT={_unit(speaker.unit)}'{one}"
 
 
 def _unit(name: str) -> str:

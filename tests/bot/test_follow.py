@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from bot.alerts.kills import KillRule, Mark
 from bot.alerts.tally import GRACE
@@ -22,7 +22,7 @@ from bot.app import build
 from bot.follow import MOST_LINES, PROGRAMS, SYSTEM, Follower, Since
 from bot.i18n import render
 from bot.settings import HostSettings, Settings
-from bot.store.tables import journals, kills, tallies
+from bot.store.tables import journals, kills, staged, tallies
 from handlers.reply import Line, Title
 from remote.connect import Conversation, Target
 from remote.errors import HostError
@@ -158,7 +158,7 @@ class JournalHost:
 
     @asynccontextmanager
     async def converse(self) -> AsyncIterator[Conversation]:
-        if self.scripts is not None:
+        if self.host_key:
             raise HostError("refused", T("Nothing to change here."))
         yield  # type: ignore[misc]
 
@@ -176,6 +176,7 @@ class Followed:
     causes: set[str]
     marks: dict[str, Mark]
     scripts: list[str]
+    staged: int
 
 
 @dataclass
@@ -225,7 +226,11 @@ async def follow(store_url: str, host: JournalHost, clock: StandingClock) -> Fol
         await life.app.outbox.drained()
         rows = await life.rows()
         marks = {stream: mark for stream in (SYSTEM, PROGRAMS) if (mark := await life.mark(stream)) is not None}
-    return Followed(life.chat.calls, life.titles(), [row.pid for row in rows], {row.cause for row in rows}, marks, host.scripts)
+        async with life.app.store.connect() as tx:
+            counted = (await tx.execute(select(func.coalesce(func.sum(staged.c.number), 0)))).scalar_one()
+    return Followed(
+        life.chat.calls, life.titles(), [row.pid for row in rows], {row.cause for row in rows}, marks, host.scripts, counted
+    )
 
 
 @pytest.fixture
@@ -252,7 +257,8 @@ async def test_a_recorded_journal_tells_the_same_whether_it_is_watched_or_was_mi
 
     assert sorted(watched.pids, key=str) == sorted(missed.pids, key=str)
     assert watched.causes == missed.causes
-    told = bool(watched.pids) or name == "session-oom"  # a user's own, which is counted
+    assert watched.staged == missed.staged
+    told = bool(watched.pids or watched.staged)
     assert bool(watched.titles) == told
     assert len(missed.titles) == (1 if told else 0)
 
@@ -307,7 +313,7 @@ async def test_a_claim_that_nobody_bears_out_yet_holds_the_cursor_back(store_url
     lines = recorded(HANGS)
     host = JournalHost(coming=[lines], units=services(lines), deaf=True, boot_id=entries(lines)[0].boot_id)
     async with living(store_url, host, then) as life:
-        await until(lambda: life.follower.autopsy.claims, 20)
+        await until(lambda: bool(life.follower.autopsy.claims), 20)
         assert await life.rows() == []
         mark = await life.mark(PROGRAMS)
         before = mark.cursor if mark else ""
@@ -323,7 +329,7 @@ async def test_a_claim_is_asked_about_again_with_the_next_sample(store_url: str,
     lines = recorded(HANGS)
     host = JournalHost(coming=[lines], units=services(lines), deaf=True, boot_id=entries(lines)[0].boot_id)
     async with living(store_url, host, then) as life:
-        await until(lambda: life.follower.autopsy.claims, 20)
+        await until(lambda: bool(life.follower.autopsy.claims), 20)
         host.deaf = False
         await life.follower.sampled(sample(None))
 
@@ -363,7 +369,7 @@ async def test_a_service_that_floods_is_not_listened_to_for_a_while(store_url: s
         await until(
             lambda: sum("_SYSTEMD_UNIT=" in script and "_TRANSPORT=kernel" not in script for script in host.scripts) >= 1, 20
         )
-        await until(lambda: life.follower._muted, 20)
+        await until(lambda: bool(life.follower._muted), 20)
         await until(lambda: not life.follower._speakers, 20)
 
 
