@@ -13,6 +13,7 @@ from sqlalchemy import insert, select
 
 from bot.clock import SystemClock
 from bot.dispatch import Desk, Dispatcher, prepare
+from bot.history import KillHistory
 from bot.hosts import Fleet
 from bot.outbox import Outbox
 from bot.parts import App
@@ -24,6 +25,7 @@ from bot.store.tables import meta
 from handlers import discover
 from handlers.ports.clock import Clock
 from handlers.ports.commands import Commands
+from handlers.ports.history import History
 from handlers.ports.hosts import Hosts
 from handlers.ports.plans import Plans
 
@@ -67,7 +69,9 @@ async def build(settings: Settings, chats: Mapping[str, Chat], clock: Clock | No
         runner = Runner(book, fleet.host, key)
         book.on_approved = runner.start
         commands = discover()
-        ports: dict[type, object] = {Hosts: fleet, Plans: book, Clock: clock, Commands: _Catalogue(commands)}
+        ports: dict[type, object] = {
+            Hosts: fleet, Plans: book, Clock: clock, Commands: _Catalogue(commands), History: KillHistory(store),
+        }  # fmt: skip
         dispatcher = Dispatcher(prepare(commands, ports), clock)
         desk = Desk(dispatcher, people, outbox, store, clock)
         try:

@@ -1,4 +1,4 @@
-"""What the kernel, systemd and the OOM daemons print of a kill, in every shape known, as values.
+"""What the kernel prints of an OOM kill, 2.6.18 to 6.18, as values.
 
 Each reader is given a message whose sender was checked before. A comm is at most 15 bytes and may hold anything, a
 cgroup's name may be chosen by whom it was delegated to: lines are read from their fixed ends, never searched through.
@@ -9,9 +9,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from remote.findings.kill import Member
+
 _KIB = 1024
-# dmesg and syslog put these before the text.
-_PREFIX = r"(?:\[ *\d+\.\d+\] ?)?(?:kernel: ?)?(?:\[ *\d+\.\d+\] ?)?"
+# The kernel's table counts pages; they are larger on few machines (some arm64, ppc64).
+_PAGE_BYTES = 4096
+# What dmesg (-T too), rsyslog and old syslogd put before the text, and rsyslog for the line feed after it.
+_CLOCK = r"\[(?: *\d{1,10}\.\d{1,9}|\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})\] ?"
+_STAMP = r"(?:\w{3} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.]{8,15}(?:Z|[+-]\d\d:\d\d)) [\w.-]{1,64} "
+_PREFIX = rf"(?:{_STAMP})?(?:{_CLOCK})?(?:kernel:(?: :)? ?)?(?:{_CLOCK})?"
+_END = r"(?:\s|#012)*"
+# No line that matters is without one of these: a cheap look before the exact ones.
+_TELLING = re.compile(r"[Kk]ill|oom|limit|tgid")
 _VICTIM = re.compile(
     _PREFIX + r"(?:(?P<msg>Out of memory(?: \(oom_kill_allocating_task\))?|Memory cgroup out of memory): )?"
     r"Killed process (?P<pid>\d{1,10}),?(?: UID (?P<uid6>\d{1,10}),)? \((?P<comm>.{0,64}?)\)(?:, UID (?P<uid7>\d{1,10}),)? "
@@ -20,17 +29,30 @@ _VICTIM = re.compile(
     re.DOTALL,
 )
 # Before 2.6.32 or so: no sizes. The message ends there.
-_ANCIENT = re.compile(_PREFIX + r"Out of memory: Killed process (?P<pid>\d{1,10}) \((?P<comm>.{0,64})\)\.?\s*", re.DOTALL)
+_ANCIENT = re.compile(_PREFIX + r"Out of memory: Killed process (?P<pid>\d{1,10}) \((?P<comm>.{0,64})\)\.?" + _END, re.DOTALL)
 _SUMMARY = re.compile(_PREFIX + r"oom-kill:constraint=CONSTRAINT_(?P<constraint>[A-Z_]{1,20}),(?P<rest>.*)", re.DOTALL)
-_SUMMARY_END = re.compile(r"(?P<pid>\d{1,10}),uid=(?P<uid>\d{1,10})\s*")
+_SUMMARY_END = re.compile(r"(?P<pid>\d{1,10}),uid=(?P<uid>\d{1,10})" + _END)
 _OPENED = re.compile(_PREFIX + r"(?P<comm>.{0,64}?) invoked oom-killer: gfp_mask=.*?order=(?P<order>-?\d{1,3}),.*", re.DOTALL)
-_LIMIT = re.compile(_PREFIX + r"memory: usage \d{1,18}kB, limit (?P<limit>\d{1,18})kB, failcnt \d{1,20}\s*")
+_LIMIT = re.compile(_PREFIX + r"memory: usage \d{1,18}kB, limit (?P<limit>\d{1,18})kB, failcnt \d{1,20}" + _END)
 _CHOSEN = re.compile(
-    _PREFIX + r"(?P<msg>Out of [Mm]emory|Memory cgroup out of memory): Kill process \d{1,10} \(.{0,64}\) score \d.*", re.DOTALL
+    _PREFIX + r"(?P<msg>Out of [Mm]emory|Memory cgroup out of memory): [Kk]ill process \d{1,10} \(.{0,64}\) score \d.*", re.DOTALL
 )
-_OLD_GROUPS = re.compile(_PREFIX + r"Task in (?P<cgroup>/.*?) killed as a result of limit of (?P<limited>/.*?)\s*", re.DOTALL)
-_GROUP_KILL = re.compile(_PREFIX + r"Tasks in (?P<cgroup>/.*) are going to be killed due to memory\.oom\.group set\s*", re.DOTALL)
-_SYSRQ = re.compile(_PREFIX + r"sysrq: (?:SysRq : )?Manual OOM execution\s*", re.IGNORECASE)
+_OLD_GROUPS = re.compile(_PREFIX + r"Task in (?P<cgroup>/.*?) killed as a result of limit of (?P<limited>/.*?)" + _END, re.DOTALL)
+_GROUP_KILL = re.compile(
+    _PREFIX + r"Tasks in (?P<cgroup>/.*) are going to be killed due to memory\.oom\.group set" + _END, re.DOTALL
+)
+_SYSRQ = re.compile(_PREFIX + r"sysrq: (?:SysRq : )?Manual OOM execution" + _END, re.IGNORECASE)
+_OPTION = r"(?:Out of [Mm]emory(?: \(oom_kill_allocating_task\))?|Memory cgroup out of memory)"
+_EXITING = re.compile(
+    _PREFIX + _OPTION + r": OOM victim (?P<pid>\d{1,10}) \(.{0,64}\) is already exiting\. Skip killing the task" + _END, re.DOTALL
+)
+_REAPED = re.compile(
+    _PREFIX + r"oom_reaper: (?:reaped process (?P<pid>\d{1,10}) \((?P<comm>.{0,64}?)\), now anon-rss:\d.*"
+    r"|unable to reap pid:(?P<stuck>\d{1,10}) \((?P<held>.{0,64})\))" + _END,
+    re.DOTALL,
+)
+_TASKS = re.compile(_PREFIX + r"\[ *pid *\]\s+(?P<columns>uid\s+tgid\s+total_vm\s+rss\s[a-z_ ]{0,120}\bname)" + _END)
+_TASK = re.compile(_PREFIX + r"\[ *\d{1,10}\] +(?P<values>\d.*)", re.DOTALL)
 # PAGE_COUNTER_MAX: no limit was set. The exact number depends on the page size.
 _UNLIMITED_KIB = 1 << 50
 
@@ -100,17 +122,54 @@ class SysRq:
     """Somebody wrote `f` to /proc/sysrq-trigger."""
 
 
-KernelLine = Victim | Summary | Opened | Limit | Chosen | Groups | GroupKill | SysRq
+@dataclass(frozen=True, slots=True)
+class Exiting:
+    """The process that was chosen ends by itself: it is not killed."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """The memory of a victim was taken (or could not be): it was killed before."""
+
+    pid: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """The heading of the kernel's table of processes; `columns` are the words after `[ pid ]`, which differ by version."""
+
+    columns: tuple[str, ...]
+
+
+KernelLine = Victim | Summary | Opened | Limit | Chosen | Groups | GroupKill | SysRq | Exiting | Reaped | Tasks
 
 
 def kernel_line(message: str) -> KernelLine | None:
     """What a line of the kernel's says of an OOM kill; None for all other lines."""
+    if not _TELLING.search(message):
+        return SysRq() if _SYSRQ.fullmatch(message) else None
+    return _killed(message) or _report(message)
+
+
+def _killed(message: str) -> KernelLine | None:
+    """Lines that name a victim."""
     if found := _VICTIM.match(message):
         return _victim(found)
     if found := _ANCIENT.fullmatch(message):
         return Victim(int(found["pid"]), found["comm"], None, None, memcg=False)
     if found := _SUMMARY.fullmatch(message):
         return _summary(found["constraint"], found["rest"])
+    if found := _REAPED.fullmatch(message):
+        return Reaped(int(found["pid"] or found["stuck"]), found["comm"] or found["held"] or "")
+    found = _EXITING.fullmatch(message)
+    return Exiting(int(found["pid"])) if found else None
+
+
+def _report(message: str) -> KernelLine | None:
+    """Lines of the report around it."""
     if found := _OPENED.fullmatch(message):
         return Opened(found["order"] == "-1")
     if found := _LIMIT.fullmatch(message):
@@ -122,7 +181,24 @@ def kernel_line(message: str) -> KernelLine | None:
         return Groups(found["cgroup"], found["limited"])
     if found := _GROUP_KILL.fullmatch(message):
         return GroupKill(found["cgroup"])
-    return SysRq() if _SYSRQ.fullmatch(message) else None
+    found = _TASKS.fullmatch(message)
+    return Tasks(tuple(found["columns"].split())) if found else None
+
+
+def task_row(message: str, tasks: Tasks) -> Member | None:
+    """A process of the kernel's table, by the heading's names; None for a line that is no row of it."""
+    found = _TASK.fullmatch(message)
+    values = found["values"].rstrip("\n").split(maxsplit=len(tasks.columns) - 1) if found else []
+    if len(values) == len(tasks.columns) - 1:
+        values.append("")  # a process may have no name
+    row = dict(zip(tasks.columns, values, strict=False))
+    pid, pages = row.get("tgid", ""), row.get("rss", "")
+    if len(values) != len(tasks.columns) or not (_NUMBER.fullmatch(pid) and _NUMBER.fullmatch(pages)):
+        return None
+    return Member(int(pid), row["name"], int(pages) * _PAGE_BYTES)
+
+
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 
 def _victim(found: re.Match[str]) -> Victim:
@@ -146,104 +222,7 @@ def _summary(constraint: str, rest: str) -> Summary | None:
         pid=int(ids["pid"]),
         name=name if clear else fields.rpartition(",task=")[2],
         uid=int(ids["uid"]),
-        memcg=constraint == "MEMCG",
+        memcg=constraint == "MEMCG" or ",oom_memcg=" in before,
         limited=limited if clear else "",
         cgroup=cgroup if clear else "",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class UnitSaid:
-    """What PID 1 says of a unit. `what`: `oom` (the kernel's OOM killer), `oomd` (systemd-oomd's kill), `main` (the main
-    process was ended by `signal`), `failed` (with `result`), `timeout` (it will now be killed), `killing` (`pid`)."""
-
-    what: str
-    unit: str
-    pid: int | None = None
-    name: str = ""
-    signal: int = 0
-    result: str = ""
-
-
-_UNIT = r"(?P<unit>[A-Za-z0-9:_.\\@-]{1,255}\.service): "
-_SYSTEMD = (
-    ("oom", re.compile(_UNIT + r"A process of this unit has been killed by the OOM killer\.")),
-    ("oomd", re.compile(_UNIT + r"systemd-oomd killed (?:\d+|some) process\(?e?s?\)? in this unit\.")),
-    ("main", re.compile(_UNIT + r"Main process exited, code=(?:killed|dumped), status=(?P<signal>\d{1,3})/\w+")),
-    ("failed", re.compile(_UNIT + r"Failed with result '(?P<result>[\w-]{1,40})'\.")),
-    ("timeout", re.compile(_UNIT + r"(?:State '[\w-]{1,40}' timed out|Stopping timed out)\. Killing\.")),
-    ("killing", re.compile(_UNIT + r"Killing process (?P<pid>\d{1,10}) \((?P<comm>.{0,64})\) with signal SIGKILL\.", re.DOTALL)),
-)  # fmt: skip
-
-
-def systemd_line(message: str) -> UnitSaid | None:
-    """What a line of PID 1's says of a service; slices repeat what their services said, and users' managers are not ours."""
-    for what, pattern in _SYSTEMD:
-        found = pattern.fullmatch(message)
-        if found is not None and not found["unit"].startswith("user@"):
-            parts = found.groupdict()
-            return UnitSaid(
-                what,
-                found["unit"],
-                pid=int(parts["pid"]) if parts.get("pid") else None,
-                name=parts.get("comm") or "",
-                signal=int(parts.get("signal") or 0),
-                result=parts.get("result") or "",
-            )
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonKill:
-    """What an OOM daemon says: it ends `pid` or a whole `cgroup` by `signal`. `escalated`: it now sends SIGKILL instead."""
-
-    pid: int | None = None
-    cgroup: str = ""
-    name: str = ""
-    uid: int | None = None
-    rss_bytes: int | None = None
-    signal: int = 9
-    escalated: bool = False
-    limited: str = ""
-
-
-_OOMD = re.compile(r"Killed (?P<cgroup>/.*?) due to (?:memory used .*|memory pressure for (?P<limited>/.*) being .*)", re.DOTALL)
-# 1.3 has no uid, 1.6 and 1.7 `badness`, from 1.8 on `oom_score` and a command line, which is not for a chat.
-_EARLYOOM = re.compile(
-    r"sending SIG(?P<signal>TERM|KILL) to process (?P<pid>\d{1,10})(?: uid (?P<uid>\d{1,10}))? \"(?P<name>.{0,64}?)\": "
-    r"(?:badness|oom_score) -?\d{1,6}(?:, oom_score_adj -?\d{1,6})?, VmRSS (?P<rss>\d{1,12}) MiB(?:, cmdline .*)?",
-    re.DOTALL,
-)
-_ESCALATED = re.compile(r"escalating to SIGKILL after .*")
-
-
-def oomd_line(message: str) -> DaemonKill | None:
-    """systemd-oomd ends a cgroup. A group's name that holds another `Killed … due to` proves nothing."""
-    found = _OOMD.fullmatch(message)
-    if found is None or message.count(" due to memory ") != 1:
-        return None
-    return DaemonKill(cgroup=found["cgroup"], limited=found["limited"] or "")
-
-
-def earlyoom_line(message: str) -> DaemonKill | None:
-    """What earlyoom does: SIGTERM, then SIGKILL to one process."""
-    if _ESCALATED.fullmatch(message):
-        return DaemonKill(escalated=True)
-    found = _EARLYOOM.fullmatch(message)
-    if found is None:
-        return None
-    return DaemonKill(
-        pid=int(found["pid"]),
-        name=found["name"],
-        uid=int(found["uid"]) if found["uid"] else None,
-        rss_bytes=int(found["rss"]) << 20,
-        signal=15 if found["signal"] == "TERM" else 9,
-    )
-
-
-_CMDLINE = re.compile(r', cmdline ".*', re.DOTALL)
-
-
-def without_command(message: str) -> str:
-    """A line of earlyoom's without the victim's command line, which may hold a password in any place."""
-    return _CMDLINE.sub(", cmdline …", message)

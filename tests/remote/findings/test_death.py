@@ -3,85 +3,38 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.facts.journal import Entry, parse_entry
+from remote.facts.journal import Entry
 from remote.facts.processes import Processes
 from remote.facts.units import Units
-from remote.findings.death import Autopsy, Kill, kills, unit_of_path
+from remote.findings.death import Autopsy, unit_of_path
+from tests.remote.findings.journal_scene import (
+    FIRST_WRITERS,
+    RSS,
+    SITE,
+    START,
+    celery,
+    dump,
+    earlyoom,
+    entry,
+    first_writers,
+    gunicorn,
+    kernel,
+    kills,
+    one,
+    recorded,
+    said,
+    sigkill,
+    systemd,
+    verdict,
+)
 from tests.remote.findings.scene import BOOT, MIB, process, unit
-
-RECORDED = Path(__file__).parents[2] / "recorded" / "debian12" / "journal"
-START = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
-RSS = "total-vm:900000kB, anon-rss:204800kB, file-rss:0kB, shmem-rss:0kB, UID:33 pgtables:44kB oom_score_adj:0"
-SITE = "/system.slice/site.service"
-
-
-def entry(at_s: float, message: str, **given: Any) -> Entry:  # noqa: ANN401 - any field
-    fields: dict[str, Any] = {"boot_id": BOOT, **given}
-    return Entry(
-        cursor=f"s={at_s};{message}", at=START + timedelta(seconds=at_s), monotonic_us=int(at_s * 1e6), message=message, **fields
-    )
-
-
-def kernel(at_s: float, message: str, **given: Any) -> Entry:  # noqa: ANN401 - any field
-    return entry(at_s, message, transport="kernel", facility=0, identifier="kernel", **given)
-
-
-def systemd(at_s: float, message: str) -> Entry:
-    return entry(at_s, message, transport="journal", facility=3, identifier="systemd", pid=1, system_unit="init.scope")
-
-
-def said(at_s: float, message: str, unit_name: str = "site.service", pid: int = 364, **given: Any) -> Entry:  # noqa: ANN401
-    return entry(
-        at_s, message, **{"transport": "stdout", "system_unit": unit_name, "pid": pid, "identifier": "gunicorn", **given}
-    )
-
-
-def gunicorn(at_s: float, text: str, pid: int = 364, **given: Any) -> Entry:  # noqa: ANN401 - any field
-    return said(at_s, f"[2026-11-23 20:00:00 +0000] [{pid}] [ERROR] {text}", pid=given.pop("said_by", pid), **given)
-
-
-def celery(at_s: float, text: str, unit_name: str = "celery.service") -> Entry:
-    return said(at_s, f"[2026-11-23 20:29:14,193: ERROR/MainProcess] {text}", unit_name, identifier="celery")
-
-
-def dump(
-    at_s: float, pid: int, name: str = "gunicorn", cgroup: str = SITE, limit_kib: int = 524288, limited: str = ""
-) -> list[Entry]:
-    """A unit over its limit, as a kernel of today prints it."""
-    return [
-        kernel(at_s, f"{name} invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"),
-        kernel(at_s + 0.001, f"memory: usage {limit_kib}kB, limit {limit_kib}kB, failcnt 9"),
-        kernel(
-            at_s + 0.002,
-            "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
-            f"oom_memcg={limited or cgroup},task_memcg={cgroup},task={name},pid={pid},uid=33",
-        ),
-        kernel(at_s + 0.003, f"Memory cgroup out of memory: Killed process {pid} ({name}) {RSS}"),
-    ]
-
-
-def sigkill(pid: int) -> str:
-    return f"Worker (pid:{pid}) was sent SIGKILL! Perhaps out of memory?"
-
-
-def one(entries: Iterable[Entry], **given: Any) -> Kill:  # noqa: ANN401 - as kills has them
-    (kill,) = kills(entries, **given)
-    return kill
-
-
-def verdict(kill: Kill) -> tuple[int | None, str | None, str, str]:
-    return kill.pid, kill.unit, kill.cause, kill.confidence
-
 
 # name, pid, unit, cause, confidence, limit in MiB, signal, whole unit stopped
 RECORDINGS = (
@@ -100,17 +53,13 @@ RECORDINGS = (
 )
 
 
-def _recorded(name: str) -> list[Entry]:
-    lines = (RECORDED / f"{name}.jsonl").read_bytes().splitlines()
-    return [found for line in lines if (found := parse_entry(line)) is not None]
-
-
 @pytest.mark.parametrize("expected", RECORDINGS, ids=lambda row: row[0])
 def test_a_recorded_kill_is_told_once_and_rightly(
     expected: tuple[str, int | None, str | None, str, str, int | None, int, bool],
 ) -> None:
     name, pid, unit_name, cause, confidence, limit_mib, signal, stopped = expected
-    kill = one(_recorded(name))
+    entries = recorded(name)
+    kill = one(entries, first_writers=first_writers(entries))
 
     assert verdict(kill) == (pid, unit_name, cause, confidence)
     assert (kill.signal, kill.stopped_unit) == (signal, stopped)
@@ -121,9 +70,10 @@ def test_a_recorded_kill_is_told_once_and_rightly(
 
 @pytest.mark.parametrize("name", [row[0] for row in RECORDINGS])
 def test_a_recorded_kill_read_twice_is_the_same(name: str) -> None:
-    entries = _recorded(name)
+    entries = recorded(name)
+    writers = first_writers(entries)
 
-    assert kills([*entries, *entries]) == kills(entries)
+    assert kills([*entries, *entries], first_writers=writers) == kills(entries, first_writers=writers)
 
 
 def test_a_kill_at_a_units_limit_has_all_that_is_known() -> None:
@@ -365,7 +315,7 @@ def test_a_lost_worker_is_told_later_as_proof() -> None:
 def test_postgres_says_which_child_was_killed() -> None:
     line = said(
         1,
-        "2026-11-23 20:00:00 UTC [1] LOG:  server process (PID 290) was terminated by signal 9: Killed",
+        "2026-11-23 20:00:00 UTC [364] LOG:  server process (PID 290) was terminated by signal 9: Killed",
         "postgresql@15-main.service",
     )
 
@@ -442,10 +392,6 @@ def test_oomd_ends_a_group_and_is_told_once() -> None:
     assert len(kill.evidence) == 4
     assert verdict(one(lines[1:]))[2] == "systemd-oomd"
     assert verdict(one([lines[1], lines[0]]))[2] == "systemd-oomd"
-
-
-def earlyoom(at_s: float, message: str) -> Entry:
-    return said(at_s, message, "earlyoom.service", 682, identifier="earlyoom")
 
 
 def test_earlyoom_asks_first_and_then_kills() -> None:
@@ -559,13 +505,13 @@ def test_any_journal_gets_an_answer(entries: list[Entry]) -> None:
 
 
 def test_a_stream_tells_what_each_entry_changed() -> None:
-    autopsy = Autopsy()
+    autopsy = Autopsy(first_writers=FIRST_WRITERS)
     told = [
         autopsy.take(line)
         for line in [*dump(10, 415), gunicorn(11, sigkill(415)), systemd(12, "site.service: Failed with result 'oom-kill'.")]
     ]
 
-    assert [len(kills_) for kills_ in told] == [0, 0, 1, 1, 1, 1]
+    assert [len(kills_) for kills_ in told] == [0, 0, 0, 1, 1, 1]
     assert not told[-1][0].final
     assert told[-1][0].stopped_unit
     assert autopsy.settle(START) == ()
@@ -574,7 +520,7 @@ def test_a_stream_tells_what_each_entry_changed() -> None:
 
 
 def test_a_stream_forgets() -> None:
-    autopsy = Autopsy()
+    autopsy = Autopsy(first_writers=FIRST_WRITERS)
     for line in [*dump(10, 415), gunicorn(11, "WORKER TIMEOUT (pid:9)"), *dump(500, 416)]:
         autopsy.take(line)
     autopsy.forget(START + timedelta(seconds=100))
@@ -582,7 +528,8 @@ def test_a_stream_forgets() -> None:
     assert [kill.pid for kill in autopsy.kills] == [416]
     autopsy.forget(START + timedelta(seconds=1000))
     assert autopsy.kills == ()
-    assert autopsy.take(gunicorn(1001, sigkill(416)))[0].cause == "unknown"
+    assert autopsy.take(gunicorn(1001, sigkill(416))) == ()
+    assert [claim.pid for claim in autopsy.claims] == [416]
 
 
 def test_a_long_journal_is_read_in_time() -> None:

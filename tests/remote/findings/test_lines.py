@@ -1,4 +1,4 @@
-"""Every shape of a kernel's, systemd's and OOM daemons' lines."""
+"""Every shape of the kernel's lines, 2.6.18 to 6.18."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remote.findings.kill import Member
 from remote.findings.lines import (
     Chosen,
-    DaemonKill,
+    Exiting,
     GroupKill,
     Groups,
     KernelLine,
     Limit,
     Opened,
+    Reaped,
     Summary,
     SysRq,
-    UnitSaid,
+    Tasks,
     Victim,
-    earlyoom_line,
     kernel_line,
-    oomd_line,
-    systemd_line,
-    without_command,
+    task_row,
 )
 
 KIB = 1024
 TAIL = "total-vm:1000kB, anon-rss:300kB, file-rss:20kB, shmem-rss:1kB, UID:33 pgtables:44kB oom_score_adj:0"
 SUMMARY = "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/a,task_memcg=/a/b,task={},pid=5,uid=33"
+
+OLD = ("uid", "tgid", "total_vm", "rss", "nr_ptes", "swapents", "oom_score_adj", "name")
+TODAY = ("uid", "tgid", "total_vm", "rss", "pgtables_bytes", "swapents", "oom_score_adj", "name")
+SPLIT = (*TODAY[:4], "rss_anon", "rss_file", "rss_shmem", *TODAY[4:])
 
 KERNEL: tuple[tuple[str, KernelLine | None], ...] = (
     # by kernel, oldest first
@@ -76,10 +79,32 @@ KERNEL: tuple[tuple[str, KernelLine | None], ...] = (
     ("Tasks in /kubepods.slice/x are going to be killed due to memory.oom.group set", GroupKill("/kubepods.slice/x")),
     ("sysrq: Manual OOM execution", SysRq()),
     ("sysrq: SysRq : Manual OOM execution", SysRq()),
+    # what became of the victim
+    ("Out of memory: OOM victim 5 (a) is already exiting. Skip killing the task", Exiting(5)),
+    ("Memory cgroup out of memory: OOM victim 3804877 (a) b) is already exiting. Skip killing the task", Exiting(3804877)),
+    ("oom_reaper: reaped process 667 (memhog), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB", Reaped(667, "memhog")),
+    ("oom_reaper: reaped process 5 (a), now x (b), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB", Reaped(5, "a), now x (b")),
+    ("oom_reaper: unable to reap pid:5 (a b)", Reaped(5, "a b")),
+    # other prefixes, and rsyslog's line feed
+    (f"[Tue Mar 11 10:16:36 2025] Out of memory: Killed process 5 (a) {TAIL}", Victim(5, "a", 33, 321 * KIB, memcg=False)),
+    (f"Nov 12 12:30:02 alien kernel: Out of memory: Killed process 5 (a) {TAIL}", Victim(5, "a", 33, 321 * KIB, memcg=False)),
+    (f"2025-11-12T12:30:02.123456+01:00 a-b kernel: [   12.345678] Out of memory: Killed process 5 (a) {TAIL}#012", Victim(5, "a", 33, 321 * KIB, memcg=False)),
+    ("kernel: : [22254386.758297] Out of memory: Kill process 5 (celery) score 100 or sacrifice child", Chosen(memcg=False)),
+    (SUMMARY.format("php-fpm") + "#012", Summary(5, "php-fpm", 33, memcg=True, limited="/a", cgroup="/a/b")),
+    ("memory: usage 204800kB, limit 204801kB, failcnt 115#012", Limit(204801 * KIB)),
+    # a limit that a BPF program or a newer kernel watches over
+    (
+        "oom-kill:constraint=CONSTRAINT_BPF_PSI_MEM,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/a/b,task_memcg=/a/b,task=t,pid=675,uid=0",
+        Summary(675, "t", 0, memcg=True, limited="/a/b", cgroup="/a/b"),
+    ),
+    # the table's heading, by kernel
+    ("[ pid ]   uid  tgid total_vm      rss cpu oom_adj oom_score_adj name", Tasks(("uid", "tgid", "total_vm", "rss", "cpu", "oom_adj", "oom_score_adj", "name"))),
+    ("[ pid ]   uid  tgid total_vm      rss nr_ptes swapents oom_score_adj name", Tasks(OLD)),
+    ("[ 2929.921684] [ pid ]   uid  tgid total_vm      rss nr_ptes swapents oom_score_adj name        ", Tasks(OLD)),
+    ("[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name", Tasks(TODAY)),
+    ("[  pid  ]   uid  tgid total_vm      rss rss_anon rss_file rss_shmem pgtables_bytes swapents oom_score_adj name", Tasks(SPLIT)),
     # no kills
-    ("Out of memory: OOM victim 5 (a) is already exiting. Skip killing the task", None),
     ("Out of memory and no killable processes...", None),
-    ("oom_reaper: reaped process 667 (memhog), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB", None),
     ("Huh VM_FAULT_OOM leaked out to the #PF handler. Retrying PF", None),
     ("python3: page allocation failure: order:4, mode:0x40cc0", None),
     # what somebody else had printed by the kernel
@@ -94,61 +119,26 @@ def test_a_kernels_line_is_read(message: str, expected: KernelLine | None) -> No
     assert kernel_line(message) == expected
 
 
-SYSTEMD: tuple[tuple[str, UnitSaid | None], ...] = (
-    ("a.service: A process of this unit has been killed by the OOM killer.", UnitSaid("oom", "a.service")),
-    ("w@1.service: systemd-oomd killed 1 process(es) in this unit.", UnitSaid("oomd", "w@1.service")),
-    ("a.service: systemd-oomd killed some process(es) in this unit.", UnitSaid("oomd", "a.service")),
-    ("a.service: Main process exited, code=killed, status=9/KILL", UnitSaid("main", "a.service", signal=9)),
-    ("a.service: Main process exited, code=dumped, status=6/ABRT", UnitSaid("main", "a.service", signal=6)),
-    ("a.service: Main process exited, code=exited, status=1/FAILURE", None),
-    ("a.service: Failed with result 'oom-kill'.", UnitSaid("failed", "a.service", result="oom-kill")),
-    ("a.service: State 'stop-sigterm' timed out. Killing.", UnitSaid("timeout", "a.service")),
-    ("a.service: Stopping timed out. Killing.", UnitSaid("timeout", "a.service")),
-    ("a.service: State 'stop-sigterm' timed out. Skipping SIGKILL.", None),
-    ("a.service: start operation timed out. Terminating.", None),
-    ("a.service: Killing process 347 (a) b) with signal SIGKILL.", UnitSaid("killing", "a.service", 347, "a) b")),
-    ("system.slice: A process of this unit has been killed by the OOM killer.", None),
-    ("user@1000.service: A process of this unit has been killed by the OOM killer.", None),
-    ("session-3.scope: A process of this unit has been killed by the OOM killer.", None),
-    ("Started x - a.service: A process of this unit has been killed by the OOM killer.", None),
-    ("a.service: Watchdog timeout (limit 10s)!", None),
+ROWS = (
+    (OLD, "[ 1733]     0  1733   235663    51620     116        0             0 python", Member(1733, "python", 51620 * 4096)),
+    (OLD, "[ 2929.921777] [ 1733]     0  1733   235663    51620     116        0             0 python     ", Member(1733, "python     ", 51620 * 4096)),
+    (TODAY, "[    415]    33   415    58751    56149   176128        0             0 gunicorn: worke", Member(415, "gunicorn: worke", 56149 * 4096)),
+    (TODAY, "[    415]    33   415    58751    56149   176128        0             0 [celeryd: celer", Member(415, "[celeryd: celer", 56149 * 4096)),
+    (TODAY, "[    415]    33   415    58751    56149   176128        0         -1000 ", Member(415, "", 56149 * 4096)),
+    (SPLIT, "[1297859]  1000 1297859 11628452  6472862  6472862        0         0 77496320        0             0 kaspad", Member(1297859, "kaspad", 6472862 * 4096)),
+    (TODAY, "[    415]    33   415    58751", None),
+    (TODAY, "[    415]    33   x    58751    56149   176128        0             0 a", None),
+    (TODAY, "[   12.345678] usb 1-1: new device", None),
+    (TODAY, " do_user_addr_fault+0x191/0x550", None),
+    (TODAY, "", None),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("message", "expected"), SYSTEMD)
-def test_a_line_of_systemd_is_read(message: str, expected: UnitSaid | None) -> None:
-    assert systemd_line(message) == expected
-
-
-def test_oomd_names_a_group() -> None:
-    swap = "Killed /system.slice/httpd.service due to memory used (32305733632) / total (33046) and swap used (1) / total (2) being more than 90.00%"
-    pressure = "Killed /a b/c.service due to memory pressure for /a b being 51.07% > 50.00% for > 20s with reclaim activity"
-
-    assert oomd_line(swap) == DaemonKill(cgroup="/system.slice/httpd.service")
-    assert oomd_line(pressure) == DaemonKill(cgroup="/a b/c.service", limited="/a b")
-    assert oomd_line("Killed /system.slice/x due to memory used due to memory used (1)") is None
-    assert oomd_line("Considered 3 cgroups for killing, top candidates were:") is None
-
-
-EARLYOOM = (
-    ('sending SIGTERM to process 5 "python3": badness 800, VmRSS 512 MiB', DaemonKill(5, name="python3", rss_bytes=512 << 20, signal=15)),
-    ('sending SIGTERM to process 5 uid 0 "memhog": badness 1058, VmRSS 1160 MiB', DaemonKill(5, name="memhog", uid=0, rss_bytes=1160 << 20, signal=15)),
-    ('sending SIGKILL to process 5 uid 33 "a": b": badness 800, VmRSS 1 MiB', DaemonKill(5, name='a": b', uid=33, rss_bytes=1 << 20)),
-    ('sending SIGTERM to process 5 uid 1000 "p": oom_score 800, VmRSS 5 MiB, cmdline "p --x"', DaemonKill(5, name="p", uid=1000, rss_bytes=5 << 20, signal=15)),
-    ('sending SIGTERM to process 5 uid 1000 "p": oom_score 800, oom_score_adj 0, VmRSS 5 MiB, cmdline "p"', DaemonKill(5, name="p", uid=1000, rss_bytes=5 << 20, signal=15)),
-    ("escalating to SIGKILL after 0.5 seconds", DaemonKill(escalated=True)),
-    ("sending SIGTERM when mem <= 10.00% and swap <= 10.00%,", None),
-    ("process 5 exited after 0.3 seconds", None),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(("message", "expected"), EARLYOOM)
-def test_every_earlyoom_is_read(message: str, expected: DaemonKill | None) -> None:
-    assert earlyoom_line(message) == expected
-
-
-def test_a_victims_command_line_is_left_out() -> None:
-    assert without_command('VmRSS 5 MiB, cmdline "p --hunter2"') == "VmRSS 5 MiB, cmdline …"
+@pytest.mark.parametrize(("columns", "message", "expected"), ROWS)
+def test_a_row_of_the_kernels_table_is_read_by_the_names_of_its_columns(
+    columns: tuple[str, ...], message: str, expected: Member | None
+) -> None:
+    assert task_row(message, Tasks(columns)) == expected
 
 
 @given(
@@ -158,16 +148,16 @@ def test_a_victims_command_line_is_left_out() -> None:
             "",
             "oom-kill:constraint=CONSTRAINT_MEMCG,",
             "Killed process 5 (",
-            "a.service: Killing process 1 (",
-            'sending SIGTERM to process 1 "',
-            "Killed /a",
+            "oom_reaper: reaped process 5 (",
+            "[  pid  ]   uid  tgid total_vm      rss ",
+            "[    415]    33   415 ",
         ]
     ),
 )
 def test_any_text_is_read_or_left(text: str, start: str) -> None:
     message = start + text
-    for read in (kernel_line, systemd_line, oomd_line, earlyoom_line):
-        read(message)
+    kernel_line(message)
+    task_row(message, Tasks(TODAY))
 
 
 @given(st.text(max_size=15))
@@ -190,9 +180,11 @@ def test_a_long_hostile_line_takes_no_time(piece: str) -> None:
         "",
         "oom-kill:constraint=CONSTRAINT_MEMCG,",
         "a invoked oom-killer: gfp_mask=",
-        "Killed /",
+        "[  pid  ]   uid  tgid total_vm      rss ",
+        "[    415]    33   415 ",
+        "oom_reaper: reaped process 5 (",
         "Task in /",
         "Tasks in /",
     ):
-        for read in (kernel_line, systemd_line, oomd_line, earlyoom_line):
-            read(start + flood)
+        kernel_line(start + flood)
+        task_row(start + flood, Tasks(TODAY))

@@ -1,0 +1,166 @@
+"""Two sights of one kill are one; two kills never are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from remote.findings.kill import Kill, Member, counted_kill, join, same_kill
+from remote.text import T
+from tests.remote.findings.journal_scene import SITE, START, dump, gunicorn, one, sigkill
+from tests.remote.findings.scene import BOOT, MIB
+
+COUNTER = "memory.events: oom_kill 3, was 2"
+
+
+def kill(pid: int | None = 5, at_s: float = 0, **given: Any) -> Kill:  # noqa: ANN401 - any field
+    fields: dict[str, Any] = {
+        "name": "gunicorn",
+        "unit": "site.service",
+        "at": START + timedelta(seconds=at_s),
+        "boot_id": BOOT,
+        "monotonic_us": 1_000_000_000 + int(at_s * 1e6),
+        "signal": 9,
+        "cause": "unknown",
+        "confidence": "guess",
+        "limit_bytes": None,
+        "rss_bytes": None,
+        "evidence": ("a",),
+        "advice": T("Nothing."),
+        "final": False,
+        **given,
+    }
+    return Kill(pid=pid, **fields)
+
+
+def counted(at_s: float = 0, unit: str | None = "site.service", limit_bytes: int | None = None) -> Kill:
+    return counted_kill(unit, BOOT, START + timedelta(seconds=at_s), 1_000_000_000 + int(at_s * 1e6), limit_bytes, COUNTER)
+
+
+OOM: dict[str, Any] = {"cause": "kernel-oom", "confidence": "certain"}
+SAME: tuple[tuple[Kill, Kill, bool], ...] = (
+    (kill(5), kill(5, 119), True),
+    (kill(5), kill(5, 121), False),
+    (kill(5), kill(6), False),
+    (kill(5), kill(5, boot_id="c" * 32), False),
+    (kill(5), kill(5, boot_id=""), True),
+    (kill(5), kill(5, boot_id=f"{BOOT[:8]}-{BOOT[8:]}"), True),
+    # the wall's clock was set, the kernel's was not
+    (kill(5), kill(5, 500, monotonic_us=1_000_000_001), True),
+    (kill(5), kill(5, 10, monotonic_us=0), True),
+    # one of them knows only the unit
+    (kill(None), kill(5, 59), True),
+    (kill(5), kill(None, 59), True),
+    (kill(None), kill(5, 61), False),
+    (kill(None), kill(5, unit="other.service"), False),
+    (kill(None, unit=None), kill(5, unit=None), False),
+    (kill(None, final=True), kill(5, 1, final=True), False),
+    (kill(None, final=True), kill(None, final=True), True),
+    (kill(None, final=True), kill(None, 1, final=True), False),
+    # what was ended as a whole is no process
+    (kill(None, cause="systemd-oomd"), kill(5), False),
+    (kill(None, cause="systemd-oomd"), kill(None, 1), True),
+    (kill(None, unit=None, container="abc"), kill(None, 5, unit=None, container="abc"), True),
+    (kill(None, unit=None, container="abc"), kill(None, 5, unit=None, container="abd"), False),
+    # a counter
+    (counted(), kill(5, -500, **OOM), True),
+    (kill(5, -500, **OOM), counted(), True),
+    (counted(), kill(5, -601, **OOM), False),
+    (counted(), kill(5, 59, final=True, **OOM), True),
+    (counted(), kill(5, 61, **OOM), False),
+    (counted(), kill(5, cause="worker-timeout", confidence="certain"), False),
+    (counted(), kill(5, unit="other.service", **OOM), False),
+    (counted(unit=None), kill(5, unit="other.service", **OOM), True),
+    (counted(), counted(), True),
+    (counted(), counted(15), False),
+    (counted(), counted(unit=None), False),
+)
+
+
+@pytest.mark.parametrize(("known", "more", "expected"), SAME)
+def test_two_sights_are_one_kill_or_two(known: Kill, more: Kill, expected: bool) -> None:  # noqa: FBT001 - a case
+    assert same_kill(known, more) is expected
+    assert same_kill(more, known) is expected
+
+
+def test_a_counted_kill_says_what_it_knows() -> None:
+    machine, limited = counted(unit=None), counted(limit_bytes=512 * MIB)
+
+    assert (machine.pid, machine.unit, machine.cause, machine.confidence, machine.counted) == (
+        None,
+        None,
+        "kernel-oom",
+        "likely",
+        True,
+    )
+    assert (limited.name, limited.cause, limited.limit_bytes, limited.evidence) == ("site", "cgroup-limit", 512 * MIB, (COUNTER,))
+    assert not limited.final
+
+
+def test_the_line_absorbs_what_was_counted() -> None:
+    told = one([*dump(10, 415)])
+    whole = join(replace(counted(10), boot_id=BOOT), told)
+
+    assert (whole.pid, whole.name, whole.counted, whole.cause, whole.confidence) == (
+        415,
+        "gunicorn",
+        False,
+        "cgroup-limit",
+        "certain",
+    )
+    assert whole.evidence == (COUNTER, *told.evidence)
+    assert (whole.limit_bytes, whole.limit_group, whole.members) == (512 * MIB, SITE, told.members)
+    assert join(told, counted(10)) == replace(whole, evidence=(*told.evidence, COUNTER))
+
+
+def test_the_surer_and_then_the_stronger_verdict_stays() -> None:
+    kernel = kill(5, cause="kernel-oom", confidence="certain", evidence=("k",), rss_bytes=7)
+    hung = kill(5, 2, cause="worker-timeout", confidence="certain", evidence=("h",), name="", doing="GET /")
+    guess = kill(5, 1, unit=None, stopped_unit=True)
+    for known, more in ((kernel, hung), (hung, kernel)):
+        whole = join(known, more)
+        assert (whole.cause, whole.rss_bytes, whole.doing, whole.at, whole.name) == ("kernel-oom", 7, "GET /", START, "gunicorn")
+        assert set(whole.evidence) == {"k", "h"}
+    assert join(kernel, guess).stopped_unit
+    assert join(guess, kernel).unit == "site.service"
+    assert join(kill(5, cause="kernel-oom", confidence="likely"), hung).cause == "worker-timeout"
+    assert (
+        join(kill(5, cause="plan", confidence="certain", by="P1"), kill(5, cause="stop-timeout", confidence="certain")).by == "P1"
+    )
+
+
+def test_a_sight_of_less_takes_nothing_away() -> None:
+    full = kill(
+        5, members=(Member(5, "a", 1),), uid=33, cgroup=SITE, container="abc", by="alice", limit_bytes=1, limit_group=SITE,
+        cause="cgroup-limit", confidence="certain", final=True,
+    )  # fmt: skip
+    less = kill(5, cause="cgroup-limit", confidence="certain")
+
+    assert join(full, less) == full
+    assert join(less, full) == full
+
+
+def test_what_belongs_to_a_unit_is_not_staged() -> None:
+    staged = kill(5, unit=None, staged=True)
+
+    assert join(staged, kill(5, unit=None)).staged
+    assert not join(staged, kill(5)).staged
+
+
+def test_a_long_storms_evidence_stays_short() -> None:
+    whole = kill(5)
+    for n in range(100):
+        whole = join(whole, kill(5, evidence=(f"line {n}",)))
+
+    assert len(whole.evidence) == 20
+
+
+def test_a_replay_that_saw_less_is_the_same_kill() -> None:
+    lines = [*dump(10, 415), gunicorn(11, sigkill(415))]
+    full, part = one(lines), one(lines[3:])
+
+    assert same_kill(full, part)
+    assert join(full, part) == full
