@@ -217,6 +217,7 @@ class Asker:
             journal.entries,
             units=None if isinstance(units, Unreadable) else units,
             processes=None if isinstance(processes, Unreadable) else processes,
+            first_writers=journal.first_writers,
         )
         return Seen(evidence(found), journal.partial)
 
