@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,14 @@ class Found:
 
     kill: Kill
     told: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look at a host brought. `partial` says why kills may be missing (`Journal.partial`)."""
+
+    kills: tuple[Kill, ...]
+    partial: str
 
 
 class Asker:
@@ -180,12 +188,12 @@ class Asker:
             await self._drop(host)
             return
         try:
-            kills = await self._kills(host, rows[0].at - NEARBY)
+            seen = await self._see(host, rows[0].at - NEARBY)
         except HostError as trouble:
             await self._later(host, rows, trouble.text)
             return
         async with self._app.store.begin() as tx:
-            await self._answer(tx, host, rows, kills)
+            await self._answer(tx, host, rows, seen)
         self._app.outbox.wake()
 
     async def _drop(self, host: str) -> None:
@@ -194,7 +202,7 @@ class Asker:
             gone = update(hooks).where(hooks.c.state == "asked", hooks.c.host == host)
             await tx.execute(gone.values(state="none"))
 
-    async def _kills(self, host: str, since: datetime) -> tuple[Kill, ...]:
+    async def _see(self, host: str, since: datetime) -> Seen:
         """What the host itself says. Raises HostError."""
         journal_fact = kills_since(since)
         try:
@@ -209,9 +217,9 @@ class Asker:
             journal.entries,
             units=None if isinstance(units, Unreadable) else units,
             processes=None if isinstance(processes, Unreadable) else processes,
+            first_writers=journal.first_writers,
         )
-        # What users stage in slices of their own is no evidence for others: the watch counts it.
-        return tuple(kill for kill in found if not kill.staged)
+        return Seen(evidence(found), journal.partial)
 
     async def _later(self, host: str, rows: Sequence[Any], why: Text) -> None:
         """The host does not answer: ask again, for as long as that is of use."""
@@ -228,10 +236,10 @@ class Asker:
                 await self._post(tx, host, words.not_looked(host, self._report(given_up[-1]), why), self._key_of_none(host))
         self._app.outbox.wake()
 
-    async def _answer(self, tx: AsyncConnection, host: str, rows: Sequence[Any], kills: Sequence[Kill]) -> None:
+    async def _answer(self, tx: AsyncConnection, host: str, rows: Sequence[Any], seen: Seen) -> None:
         """Tell the kills as the watch would, say who reports them, and keep a note for who asked."""
-        told = await self._rule.add(tx, host, kills)
-        found = [Found(kill, key) for kill, key in zip(kills, told, strict=True)]
+        told = await self._rule.add(tx, host, seen.kills)
+        found = [Found(kill, key) for kill, key in zip(seen.kills, told, strict=True)]
         messages: dict[tuple[str, str], tuple[Kill, ...]] = {}
         for row in rows:
             if about := _about(row, found):
@@ -244,7 +252,7 @@ class Asker:
         for row in in_vain:
             await tx.execute(update(hooks).where(hooks.c.id == row.id).values(state="none"))
         if in_vain and await self._may_say(tx, host):
-            await self._post(tx, host, words.nothing(host, self._report(in_vain[-1])), self._key_of_none(host))
+            await self._post(tx, host, words.nothing(host, self._report(in_vain[-1]), seen.partial), self._key_of_none(host))
 
     async def _found(self, tx: AsyncConnection, row: Any, key: str, kills: Sequence[Kill]) -> None:  # noqa: ANN401 - a row of hooks
         note = await self._note(tx, row, key, kills)
@@ -322,6 +330,11 @@ class Asker:
             self._pruned = now
             async with self._app.store.begin() as tx:
                 await tx.execute(delete(hooks).where(hooks.c.at < now - KEEP, hooks.c.state != "asked", hooks.c.note.is_(None)))
+
+
+def evidence(found: Iterable[Kill]) -> tuple[Kill, ...]:
+    """Without what users stage in slices of their own, which the watch counts: whoever can do that can often make Sentry ask."""
+    return tuple(kill for kill in found if not kill.staged)
 
 
 def _about(row: Any, found: Sequence[Found]) -> list[Found]:  # noqa: ANN401 - a row of hooks

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bot.i18n import render
+from handlers.cards.journal import partial_lines
 from handlers.cards.kill import kill_card, newest_first
 from handlers.reply import Block, Button, Line, Reply, Title
 from remote.findings.death import Kill
@@ -47,13 +48,13 @@ def _says(report: Report) -> Text:
     return T("{source} reports at the same time: {what}", source=report.source, what=Mono(report.what))
 
 
-def nothing(host: str, report: Report) -> Reply:
-    """The host was looked at in vain."""
+def nothing(host: str, report: Report, partial: str) -> Reply:
+    """The host was looked at in vain; `partial` says what could not be seen (`Journal.partial`)."""
     text = T(
         "{source} reports {what} on {host}; I looked and found no kill.",
         source=report.source, what=Mono(report.what), host=Mono(host),
     )  # fmt: skip
-    return Reply(tuple(_lines(text, report.link)))
+    return Reply((*_lines(text, report.link), *partial_lines(partial)))
 
 
 def not_looked(host: str, report: Report, why: Text) -> Reply:

@@ -60,9 +60,11 @@ async def mortal(url: str, sentry: Sentry, chat: MortalChat, life: Life) -> Asyn
         await hooks.start()
         yield World(app, hooks, chat, host, sentry, clock)
         assert hooks._asker is not None
-        await end(sender, *hooks._tasks, *hooks._asker._work.values())
-        if hooks._server is not None:
-            await hooks._server.close()
+        if life.over.is_set():
+            await end(sender, *hooks._tasks, *hooks._asker._work.values())
+        await hooks.stop()
+        sender.cancel()
+        await asyncio.gather(sender, return_exceptions=True)
 
 
 async def story(url: str, sentry: Sentry, ends_at: int) -> tuple[Life, MortalChat]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +26,7 @@ from tests.bot.hooks.test_sources import ALERT
 from tests.bot.hooks.world import AFTER_THE_KILL, RecordedHost, World, lines, living
 from tests.bot.waiting import until
 from tests.clock import StandingClock
-from tests.emulators.sentry import Sentry
+from tests.emulators.sentry import WEBHOOK_TIMEOUT_S, Sentry
 
 CAUSE = "Killed by the kernel: the memory limit of teaching_panel.service was reached"
 
@@ -119,7 +120,7 @@ async def test_several_hooks_of_one_issue_share_a_message(world: World) -> None:
 
     assert len(world.chat.shown) == 2
     assert "#1170820242: Worker (pid:415)" in world.texts()[1]
-    assert len(world.sentry.comments) == 1
+    assert len(world.sentry.calls) == 1
 
 
 async def test_several_issues_stand_in_one_message_of_bounded_length(world: World) -> None:
@@ -136,6 +137,39 @@ async def test_several_issues_stand_in_one_message_of_bounded_length(world: Worl
     assert report.count("Sentry reports it too") == 5
     assert report.splitlines()[-1] == "and 3 more reports"
     assert world.host.asked == 2
+
+
+async def test_of_several_kills_the_one_that_an_issue_names_is_meant(world: World) -> None:
+    world.host.journal = (*lines("gunicorn-oom"), *lines("celery-oom"))
+    world.clock.go(60)
+    await world.from_sentry(world.sentry.issue(title="Process 'ForkPoolWorker-1' pid:632 exited with 'signal 9 (SIGKILL)'"))
+    await world.settle()
+
+    report = world.chat.shown[-1]
+    assert [button.command for row in report.reply.buttons for button in row] == ["/why prod 632"]
+    assert "celery.service" in world.texts()[-1].splitlines()[0]
+    assert "celery.service" in world.sentry.texts()[0].splitlines()[2]
+
+
+async def test_hooks_of_one_look_are_each_about_their_own_time(world: World) -> None:
+    world.clock.go(-20 * 60)
+    world.host.down = True
+    await world.from_sentry(world.sentry.issue(issue="7", title="Something else, long before"))
+    await world.settle()
+    world.clock.go(20 * 60)
+    await world.from_sentry(world.sentry.issue())
+    world.host.down = False
+    texts = await world.settle()
+
+    assert await world.states() == ["none", "told"]
+    assert [text.splitlines()[0] for text in texts][:2] == [KILLED, KILLED]
+    assert texts[2].startswith("Sentry reports TEACHING-PANEL-9: Something else, long before on prod; I looked")
+
+
+def test_what_users_stage_is_no_evidence() -> None:
+    (kill,) = kills()
+
+    assert asker.evidence((kill, replace(kill, staged=True))) == (kill,)
 
 
 async def test_an_issue_that_names_another_process_is_only_beside_the_kill(world: World) -> None:
@@ -160,6 +194,14 @@ async def test_without_evidence_there_is_one_line_an_hour(world: World) -> None:
     world.clock.go(3600)
     await world.from_sentry(world.sentry.issue(issue="9"))
     assert len(await world.settle()) == 2
+
+
+async def test_what_could_not_be_seen_is_said(world: World) -> None:
+    world.host.journal, world.host.words = (), ("= own",)
+    await world.from_sentry(world.sentry.issue())
+
+    (text,) = await world.settle()
+    assert text.splitlines()[2:] == ["I may read only my own messages in the journal: kills may be missed."]
 
 
 async def test_the_hour_lasts_over_a_restart(store_url: str, sentry: Sentry, clock: StandingClock) -> None:
@@ -237,7 +279,7 @@ async def test_nothing_that_a_hook_links_to_is_fetched(world: World) -> None:
 async def test_sentry_is_answered_before_the_host_is(world: World) -> None:
     world.host.gate.clear()
 
-    assert await world.from_sentry(world.sentry.issue()) == 200  # within the second that Sentry waits
+    assert await world.from_sentry(world.sentry.issue(), within_s=WEBHOOK_TIMEOUT_S) == 200
     assert world.texts() == []
     world.host.gate.set()
     assert len(await world.settle()) == 2

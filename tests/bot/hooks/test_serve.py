@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -35,6 +37,13 @@ async def test_the_process_listens_and_ends(store_url: str, sentry: Sentry, host
         await run
         with pytest.raises(OSError, match="onnect"):
             await sentry.send(f"http://127.0.0.1:{port}/hooks/sentry", sentry.issue())
+
+
+def test_hooks_that_are_off_import_nothing_heavy() -> None:
+    script = "import sys, bot.hooks.service, bot.hooks; print('aiohttp' in sys.modules, 'sqlalchemy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["False", "False"]
 
 
 def free_port() -> int:

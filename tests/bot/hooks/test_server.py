@@ -175,6 +175,11 @@ def hasty() -> Listening:
     return Listening(0.2)
 
 
+@pytest.fixture
+def patient() -> Listening:
+    return Listening(60)
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -209,72 +214,68 @@ async def test_who_drips_is_cut_off_too(hasty: Listening) -> None:
     await hasty.server.close()
 
 
-async def test_who_sends_without_end_is_cut_off() -> None:
-    listening = Listening(60)
-    await listening.server.open(("127.0.0.1", 0))
-    reader, writer = await asyncio.open_connection("127.0.0.1", listening.server.port)
-    writer.write(b"POST /hooks/sentry HTTP/1.1\r\nHost: x\r\n")
+async def test_who_sends_without_end_is_cut_off(patient: Listening) -> None:
+    await patient.server.open(("127.0.0.1", 0))
+    reader, writer = await asyncio.open_connection("127.0.0.1", patient.server.port)
+    writer.write(b"POST /hooks/sentry HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
     sent = 0
     async with asyncio.timeout(10):
         with contextlib.suppress(ConnectionError):
             while not writer.is_closing():
                 sent += 65536
-                writer.write(b"X-Header: " + b"x" * 65524 + b"\r\n")
+                writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
                 await writer.drain()
     assert sent < CONNECTION + (8 << 20)  # what the kernel's buffers hold
     with contextlib.suppress(ConnectionError):
         await reader.read()
     writer.close()
-    await listening.server.close()
+    await patient.server.close()
 
 
-async def test_there_are_only_so_many_connections_and_then_there_is_room_again() -> None:
-    listening = Listening(60)
-    await listening.server.open(("127.0.0.1", 0))
-    waiting = [await asyncio.open_connection("127.0.0.1", listening.server.port) for _ in range(CONNECTIONS)]
-    assert listening.server._http is not None
-    http = listening.server._http
+async def test_there_are_only_so_many_connections_and_then_there_is_room_again(patient: Listening) -> None:
+    await patient.server.open(("127.0.0.1", 0))
+    waiting = [await asyncio.open_connection("127.0.0.1", patient.server.port) for _ in range(CONNECTIONS)]
+    assert patient.server._http is not None
+    http = patient.server._http
     await until(lambda: len(http.connections) == CONNECTIONS)
     request = b"GET /hooks/sentry HTTP/1.1\r\nHost: x\r\n\r\n"
-    assert await spoken(listening.server.port, request) == b""
+    assert await spoken(patient.server.port, request) == b""
 
     for _, writer in waiting:
         writer.close()
     await until(lambda: not http.connections)
-    assert (await spoken(listening.server.port, request)).startswith(b"HTTP/1.1 405")
-    await listening.server.close()
+    assert (await spoken(patient.server.port, request)).startswith(b"HTTP/1.1 405")
+    await patient.server.close()
 
 
-async def test_one_connection_is_one_request(hasty: Listening) -> None:
-    await hasty.server.open(("127.0.0.1", 0))
-    answer = await spoken(hasty.server.port, b"GET /hooks/sentry HTTP/1.1\r\nHost: x\r\n\r\n" * 5)
+async def test_one_connection_is_one_request(patient: Listening) -> None:
+    await patient.server.open(("127.0.0.1", 0))
+    answer = await spoken(patient.server.port, b"GET /hooks/sentry HTTP/1.1\r\nHost: x\r\n\r\n" * 5)
 
     assert answer.count(b"HTTP/1.1 405") == 1
-    await hasty.server.close()
+    await patient.server.close()
 
 
-async def test_a_store_that_fails_is_a_bare_503_and_the_sender_may_try_again() -> None:
-    listening = Listening(5)
-
+async def test_a_store_that_fails_is_a_bare_503_and_the_sender_may_try_again(patient: Listening) -> None:
     async def fail(source: Source, questions: tuple[Question, ...]) -> None:
         raise OSError("disk full")
 
-    listening.server._take = fail
-    await listening.server.open(("127.0.0.1", 0))
+    patient.server._take = fail
+    await patient.server.open(("127.0.0.1", 0))
     body = json.dumps({"alerts": [ALERT]}).encode()
     head = f"POST /hooks/alertmanager HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALERT_TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
-    answer = await spoken(listening.server.port, head.encode() + body)
+    answer = await spoken(patient.server.port, head.encode() + body)
 
     assert answer.startswith(b"HTTP/1.1 503")
     assert b"disk" not in answer
-    await listening.server.close()
+    await patient.server.close()
 
 
-async def test_who_has_an_address(hasty: Listening) -> None:
-    await hasty.server.open(("127.0.0.1", 0))
-    port = hasty.server.port
+async def test_who_has_an_address(patient: Listening) -> None:
+    await patient.server.open(("127.0.0.1", 0))
+    port = patient.server.port
     assert await listens(("127.0.0.1", port)) == "ours"
-    await hasty.server.close()
+    await patient.server.close()
     assert await listens(("127.0.0.1", port)) == "free"
     assert await listens(("203.0.113.99", port)) == "no"
 

@@ -46,6 +46,7 @@ class RecordedHost:
     journal: Sequence[bytes] = ()
     down: bool = False
     unreadable: bool = False
+    words: tuple[str, ...] = ()
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     asked: int = 0
     target: Target = field(default_factory=lambda: Target("prod", "203.0.113.7"))
@@ -63,7 +64,7 @@ class RecordedHost:
             return Unreadable("unsupported", T("not here"))
         if self.unreadable:
             return Unreadable("denied", T("The journal may not be read."))
-        return fact.parse("\n".join(("= entries", *(line.decode() for line in self.journal))))
+        return fact.parse("\n".join((*self.words, "= entries", *(line.decode() for line in self.journal))))
 
     async def sample(self, *facts: Fact[Any]) -> Answers:
         return await self.ask(*facts)
@@ -94,9 +95,9 @@ class World:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.hooks.port}/hooks/"
 
-    async def from_sentry(self, body: bytes) -> int:
+    async def from_sentry(self, body: bytes, *, within_s: float = 20.0) -> int:
         """A webhook, as Sentry sends it."""
-        return await self.sentry.send(self.url + "sentry", body)
+        return await self.sentry.send(self.url + "sentry", body, within_s=within_s)
 
     async def from_alertmanager(self, *alerts: dict[str, Any], token: str = ALERT_TOKEN) -> int:
         """A webhook, as Alertmanager sends it."""
