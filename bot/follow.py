@@ -297,7 +297,7 @@ class Stream:
         self._boot_id = mark.boot_id
         self._since = await self._all.since()
         self._gap = mark.gap or f"missed:{self._all.name}:{self._since.at.timestamp():.0f}"
-        self._opened_s = asyncio.get_running_loop().time()
+        self._opened_s = self._counted_s = asyncio.get_running_loop().time()
         async with self._all.host.stream(self._script(self._cursor or None)) as lines:
             await self._pump(lines, WatchReader(self._cursor or None))
         raise HostError("cut", T("The journal of {host} ended.", host=Mono(self._all.name)))
