@@ -96,7 +96,8 @@ def test_only_those_who_may_kill_are_heard(shell: tuple[str, ...], log: Log, hos
         log.write(f"Killed process {number} (forged)", {"_TRANSPORT": "syslog", "_PID": "77"}, up_us=(2 + number) * S + 1)
         log.write("SYSCALL arch=c000003e syscall=59 ", {"_TRANSPORT": "audit", "_AUDIT_TYPE": "1300"}, up_us=(2 + number) * S + 2)
         log.write("root : COMMAND=/usr/bin/ls", {"_EXE": "/usr/bin/sudo", "_TRANSPORT": "syslog"}, up_us=(2 + number) * S + 3)
-        log.write(message, fields, up_us=(2 + number) * S + 4)
+        log.write("TaskOOM", {"_SYSTEMD_UNIT": "docker.service", "_TRANSPORT": "journal"}, up_us=(2 + number) * S + 4)
+        log.write(message, fields, up_us=(2 + number) * S + 5)
     with host.watching(shell, system_watch(begin), begin) as watching:
         assert watching.said(len(tellings)) == [message for message, _ in tellings]
 
@@ -260,6 +261,17 @@ def test_without_speakers_it_tells_where_to_begin_and_waits(shell: tuple[str, ..
     with host.watching(shell, programs_watch(None, ())) as watching:
         assert watching.said(1) == [f"= begin {cursor}"]
         assert watching.running
+
+
+def test_without_speakers_nobody_is_heard_after_a_reboot_either(shell: tuple[str, ...], stand_in: StandIn, host: Host) -> None:
+    fields = {"_PID": "10", "_SYSTEMD_UNIT": "web.service"}
+    cursor = stand_in.write("WORKER TIMEOUT (pid:1)", fields, up_us=1 * S, boot_id=OLD_BOOT, at_us=BOOT_US - 10 * S)
+    stand_in.write("WORKER TIMEOUT (pid:2)", fields, up_us=2 * S)
+    host.program("sleep", "echo '= waits'; exec /bin/sleep 60")
+    script = programs_watch(cursor, ()).replace("sleep 3600", f"{host.folder}/bin/sleep 3600")
+    with host.watching(shell, script, cursor) as watching:
+        assert watching.running
+        assert watching.line() == b"= waits"
 
 
 def test_programs_cannot_be_heard_without_a_journal(shell: tuple[str, ...], host: Host) -> None:
