@@ -117,12 +117,20 @@ esac; fi
 # - What a new boot wrote may be sorted before the cursor (no clock of its own, another sequence), and its first entry may be
 #   missed (systemd#38912): so the rest of the old boot is read first, then this one from its start, and on.
 SEEK = r"""
-look() { journalctl -o json --no-pager $fields $every "$@" @MATCHES@ 2>/dev/null; }
+look() { journalctl -o json --no-pager $fields $every "$@" @MATCHES@; }
 show() {
   if [ "$pcre" ]; then look "$@" --case-sensitive=yes --grep="$telling"
   else look "$@" | narrow "MESSAGE. ?: ?[[]|$telling"; fi
 }
 one() { journalctl -n 1 -o json --no-pager $brief $every "$@" 2>/dev/null; }
+exec 3>&1
+catch_up() {
+  for try in 1 2 3; do
+    complaint=$(show --cursor="$cursor" 2>&1 1>&3)
+    case $complaint in *'Bad message'*) ;; *) return ;; esac
+  done
+  echo '= lost unreadable'
+}
 cursor='@CURSOR@'
 known() { case $(one --cursor="$cursor") in *"$cursor"*) ;; *) return 1 ;; esac; }
 since=@SINCE@
@@ -142,14 +150,14 @@ elif [ "$((since + 60))" -gt "$((now + 2))" ]; then
   [ "$boot" != '@BOOT@' ] || ago=$((ago - @MONOTONIC@))
   since=$((now - ago - 60))
   [ "$since" -gt 0 ] || since=0
-  if known; then show --cursor="$cursor"; fi
+  if known; then catch_up; fi
   set -- --since="@$since"
 elif ! known; then
   echo '= lost gone'
   set -- --since="@$since"
 elif [ "$boot" = '@BOOT@' ]; then set -- --cursor="$cursor"
 else
-  show --cursor="$cursor"
+  catch_up
   set -- --since="@$((now - ${up%%.*} - 60))"
   case $(one --boot="$boot") in '{'*) set -- --boot="$boot" ;; esac
 fi

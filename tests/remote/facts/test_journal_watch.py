@@ -156,6 +156,29 @@ def test_after_a_reboot_the_old_boot_is_read_to_its_end_and_the_new_from_its_sta
         assert watching.said(1) == killed(5)
 
 
+@pytest.mark.parametrize("times", [1, 9])
+def test_what_cannot_be_read_of_the_old_boot_is_tried_again_and_said(
+    shell: tuple[str, ...], stand_in: StandIn, host: Host, times: int
+) -> None:
+    """A journalctl that dies while it catches up: as a rotation has it, once; at a broken entry, each time."""
+    cursor = oom(stand_in, 1, 9000 * S, boot_id=OLD_BOOT, at_us=BOOT_US - 100 * S)
+    oom(stand_in, 2, 9010 * S, boot_id=OLD_BOOT, at_us=BOOT_US - 90 * S)
+    oom(stand_in, 3, 10 * S)
+    (host.folder / "bin/journalctl").rename(host.folder / "bin/whole")
+    host.program(
+        "journalctl",
+        f"""case " $* " in *" -f "*|*" -n "*) ;; *--cursor*)
+          echo x >>{host.folder}/tries
+          if [ $(wc -l <{host.folder}/tries) -le {times} ]; then
+            echo 'Failed to iterate through journal: Bad message' >&2; exit 1
+          fi ;;
+        esac
+        exec {host.folder}/bin/whole "$@\"""",
+    )
+    with host.watching(shell, system_watch(cursor), cursor) as watching:
+        assert watching.said(2) == (killed(2, 3) if times == 1 else ["= lost unreadable", *killed(3)])
+
+
 def test_it_lives_through_rotation_vacuum_and_a_crash_of_journald(shell: tuple[str, ...], stand_in: StandIn, host: Host) -> None:
     cursor = oom(stand_in, 1, 10 * S)
     changes: list[Callable[[], object]] = [stand_in.store.rotate, stand_in.store.vacuum, stand_in.store.crash]
