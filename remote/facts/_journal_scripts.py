@@ -35,12 +35,13 @@ _OTHER_TELLINGS = (
     "TaskOOM", "using the force", "OOMKilled", "exit_status:137",
 )  # fmt: skip
 SYSTEM_TELLINGS = (*KERNEL_TELLINGS, *_SYSTEMD_TELLINGS, *_AUDIT_TELLINGS, *_OTHER_TELLINGS)
-# gunicorn, celery, uWSGI, php-fpm, PostgreSQL, Redis, puma, rq, dramatiq, supervisord, nginx
+# gunicorn, celery, uWSGI, uvicorn, php-fpm, PostgreSQL, Redis, puma, rq, dramatiq, supervisord, nginx
 PROGRAM_TELLINGS = (
     "was sent (SIG|code)", "was terminated (due to|by) signal", "WORKER TIMEOUT", "exited with .signal", "WorkerLostError",
     "(Hard|Soft) time limit", "exceeding memory limit", "(Warm|Cold) shutdown", "killed by signal", "HARAKIRI", "NO MERCY",
     "exited on signal", "terminated by (signal|SIGKILL)", "[Tt]erminating timed out worker", "Work-horse terminated",
     "exited unexpectedly", "Booting worker with pid", "Worker exiting", "Handling signal", "Shutting down: Master",
+    "[(]pid:[0-9]+[)] exited with code", "Child process [[][0-9]+[]] died", "[(]PID: [0-9]+[)] booted",
 )  # fmt: skip
 
 _KILLERS = ("systemd-oomd", "earlyoom", "nohang", "nohang-desktop")
@@ -53,6 +54,7 @@ _AUDIT_TYPES = (1300, 1318)
 SYSTEM_MATCHES = " + ".join(
     (
         "_TRANSPORT=kernel",
+        "_TRANSPORT=driver",  # journald's own word of what was lost
         "_PID=1",
         " ".join(f"_SYSTEMD_UNIT={unit}.service" for unit in _KILLERS),
         " ".join(("_TRANSPORT=stdout", *(f"_SYSTEMD_UNIT={unit}.service" for unit in _CONTAINERS))),

@@ -83,6 +83,7 @@ def test_only_those_who_may_kill_are_heard(shell: tuple[str, ...], log: Log, hos
         ("[    415]    33   415    12345     6789   123456        0             0 gunicorn", KERNEL),
         ("web.service: Main process exited, code=killed, status=9/KILL", {"_PID": "1", "_TRANSPORT": "journal"}),
         ("web.service: State 'stop-sigterm' timed out. Killing.", {"_PID": "1", "_TRANSPORT": "journal"}),
+        ("Missed 12 kernel messages", {"_PID": "175", "_TRANSPORT": "driver"}),
         ("Started web.service - Web.", {"_PID": "1", "_TRANSPORT": "journal"}),
         ("Killed /system.slice/web.service due to memory pressure", {"_SYSTEMD_UNIT": "systemd-oomd.service", "_TRANSPORT": "journal"}),
         ('sending SIGTERM to process 7 uid 0 "x"', {"_SYSTEMD_UNIT": "earlyoom.service", "_TRANSPORT": "stdout"}),
