@@ -35,17 +35,18 @@ _OTHER_TELLINGS = (
     "TaskOOM", "using the force", "OOMKilled", "exit_status:137",
 )  # fmt: skip
 SYSTEM_TELLINGS = (*KERNEL_TELLINGS, *_SYSTEMD_TELLINGS, *_AUDIT_TELLINGS, *_OTHER_TELLINGS)
-# gunicorn, celery, uWSGI, php-fpm, PostgreSQL, Redis, puma, rq, dramatiq, supervisord, nginx
+# gunicorn, celery, uWSGI, uvicorn, php-fpm, PostgreSQL, Redis, puma, rq, dramatiq, supervisord, nginx
 PROGRAM_TELLINGS = (
     "was sent (SIG|code)", "was terminated (due to|by) signal", "WORKER TIMEOUT", "exited with .signal", "WorkerLostError",
     "(Hard|Soft) time limit", "exceeding memory limit", "(Warm|Cold) shutdown", "killed by signal", "HARAKIRI", "NO MERCY",
     "exited on signal", "terminated by (signal|SIGKILL)", "[Tt]erminating timed out worker", "Work-horse terminated",
     "exited unexpectedly", "Booting worker with pid", "Worker exiting", "Handling signal", "Shutting down: Master",
+    "[(]pid:[0-9]+[)] exited with code", "Child process [[][0-9]+[]] died", "[(]PID: [0-9]+[)] booted",
 )  # fmt: skip
 
-_UNITS = (
-    "systemd-oomd", "earlyoom", "nohang", "nohang-desktop", "docker", "snap.docker.dockerd", "containerd",
-)  # fmt: skip
+_KILLERS = ("systemd-oomd", "earlyoom", "nohang", "nohang-desktop")
+# Only what they say themselves: what a container writes may reach the journal through them, by another transport.
+_CONTAINERS = ("docker", "snap.docker.dockerd", "containerd")
 # sudo may be sudo-rs (Ubuntu 25.10); `_EXE` is journald's own word, and only root can lay a program there.
 _SUDO = ("/usr/bin/sudo", "/bin/sudo", "/usr/bin/sudo.ws", "/usr/bin/sudo-rs", "/usr/lib/cargo/bin/sudo")
 # SYSCALL and OBJ_PID.
@@ -53,8 +54,10 @@ _AUDIT_TYPES = (1300, 1318)
 SYSTEM_MATCHES = " + ".join(
     (
         "_TRANSPORT=kernel",
+        "_TRANSPORT=driver",  # journald's own word of what was lost
         "_PID=1",
-        " ".join(f"_SYSTEMD_UNIT={unit}.service" for unit in _UNITS),
+        " ".join(f"_SYSTEMD_UNIT={unit}.service" for unit in _KILLERS),
+        " ".join(("_TRANSPORT=stdout", *(f"_SYSTEMD_UNIT={unit}.service" for unit in _CONTAINERS))),
         " ".join(f"_EXE={path}" for path in _SUDO),
         " ".join(("_TRANSPORT=audit", *(f"_AUDIT_TYPE={number}" for number in _AUDIT_TYPES))),
     )
@@ -108,22 +111,28 @@ else case $(awk -W version 2>&1 </dev/null) in
 esac; fi
 """
 
-# What follows the journal, and why so:
+# Where the journal is followed from, and why so:
 # - `--cursor` is inclusive; --after-cursor together with a filter loses an entry before v256 (systemd#30288).
 # - A cursor that is not in the journal any more (vacuumed, another machine's) is no error for journalctl: it seeks to the
 #   nearest time, or gives nothing for ever when that is to come (systemd#6213). So it is tried first.
 # - After the clock was set back, entries are found by how long ago the cursor was by the kernel's own clock.
 # - What a new boot wrote may be sorted before the cursor (no clock of its own, another sequence), and its first entry may be
 #   missed (systemd#38912): so the rest of the old boot is read first, then this one from its start, and on.
-# - journalctl may die while files are rotated. A reader that is told so goes on from its own last cursor; one that dies at
-#   once three times has met a broken entry, which is passed over.
-FOLLOW = r"""
-look() { journalctl -o json --no-pager $fields $every "$@" @MATCHES@ 2>/dev/null; }
+SEEK = r"""
+look() { journalctl -o json --no-pager $fields $every "$@" @MATCHES@; }
 show() {
   if [ "$pcre" ]; then look "$@" --case-sensitive=yes --grep="$telling"
   else look "$@" | narrow "MESSAGE. ?: ?[[]|$telling"; fi
 }
 one() { journalctl -n 1 -o json --no-pager $brief $every "$@" 2>/dev/null; }
+exec 3>&1
+catch_up() {
+  for try in 1 2 3; do
+    complaint=$(show --cursor="$cursor" 2>&1 1>&3)
+    case $complaint in *'Bad message'*) ;; *) return ;; esac
+  done
+  echo '= lost unreadable'
+}
 cursor='@CURSOR@'
 known() { case $(one --cursor="$cursor") in *"$cursor"*) ;; *) return 1 ;; esac; }
 since=@SINCE@
@@ -143,17 +152,22 @@ elif [ "$((since + 60))" -gt "$((now + 2))" ]; then
   [ "$boot" != '@BOOT@' ] || ago=$((ago - @MONOTONIC@))
   since=$((now - ago - 60))
   [ "$since" -gt 0 ] || since=0
-  if known; then show --cursor="$cursor"; fi
+  if known; then catch_up; fi
   set -- --since="@$since"
 elif ! known; then
   echo '= lost gone'
   set -- --since="@$since"
 elif [ "$boot" = '@BOOT@' ]; then set -- --cursor="$cursor"
 else
-  show --cursor="$cursor"
+  catch_up
   set -- --since="@$((now - ${up%%.*} - 60))"
   case $(one --boot="$boot") in '{'*) set -- --boot="$boot" ;; esac
 fi
+"""
+
+# journalctl may die while files are rotated (systemd#43649): who reads this goes on from his own last cursor. One that dies
+# at once three times has met a broken entry, which is passed over.
+FOLLOW = r"""
 tries=0
 while :; do
   began=$(date +%s)

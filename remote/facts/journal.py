@@ -19,6 +19,7 @@ from remote.facts._journal_scripts import (
     NARROW,
     PAST_INSTEAD,
     PROGRAM_TELLINGS,
+    SEEK,
     SIFT,
     SIFT_PROGRAMS,
     SILENT,
@@ -145,6 +146,7 @@ def _log(word: str, clock: Sequence[str]) -> KernelLog | TextLog:
 # systemd.unit(5): ASCII letters, digits and `:-_.\@`, at most 255; no leading `-`, which would be an option.
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,254}", re.ASCII)
 _TELLING = re.compile(r"[ !#-&(-\[\]-~]{1,400}", re.ASCII)  # printable, no quote and no backslash
+_NOBODY = "_SYSTEMD_UNIT=-"
 _PIDS = range(1, 1 << 22)  # the kernel's PID_MAX_LIMIT
 
 
@@ -154,8 +156,9 @@ def system_watch(cursor: str | None) -> str:
     `WatchReader` reads it. Where the journal cannot be read it follows the kernel's buffer or syslog files, and says so.
     """
     known = place(cursor)
-    start = START + CLOCK + NARROW + _telling(SYSTEM_TELLINGS)
-    return start + INSTEAD.replace("@PLACE@", known.text if known else "") + _follow(known, SYSTEM_MATCHES)
+    # In one journal alone: of several that are written at once, what comes second may be sorted first, and passed over.
+    start = START + "every=\n" + CLOCK + NARROW + _telling(SYSTEM_TELLINGS)
+    return start + INSTEAD.replace("@PLACE@", known.text if known else "") + _seek(known, SYSTEM_MATCHES) + FOLLOW
 
 
 def programs_watch(cursor: str | None, speakers: Sequence[Speaker], tellings: Sequence[str] = ()) -> str:
@@ -165,11 +168,9 @@ def programs_watch(cursor: str | None, speakers: Sequence[Speaker], tellings: Se
     known); no quote, no backslash, and no `^` or `$`, since a host without PCRE2 looks through raw JSON. Without speakers it only
     tells where to begin, and waits. Raises ValueError for what is no unit, no pid or no such expression.
     """
-    matches = " + ".join(_match(speaker) for speaker in speakers)
-    follow = _follow(place(cursor), matches)
-    if not speakers:
-        follow = follow.partition("tries=0\n")[0] + SILENT
-    return START + CLOCK + NARROW + _telling(_checked(tellings) or PROGRAM_TELLINGS) + ALONE + follow
+    matches = " + ".join(_match(speaker) for speaker in speakers) or _NOBODY
+    start = START + CLOCK + NARROW + _telling(_checked(tellings) or PROGRAM_TELLINGS)
+    return start + ALONE + _seek(place(cursor), matches) + (FOLLOW if speakers else SILENT)
 
 
 def _match(speaker: Speaker) -> str:
@@ -197,7 +198,7 @@ def _telling(tellings: Iterable[str]) -> str:
     return f"telling='{'|'.join(tellings)}'\n"
 
 
-def _follow(known: Place | None, matches: str) -> str:
+def _seek(known: Place | None, matches: str) -> str:
     values = {
         "@CURSOR@": known.journal if known else "",
         "@SINCE@": str(max(0, known.realtime_us // 1_000_000 - 60)) if known else "",
@@ -205,7 +206,7 @@ def _follow(known: Place | None, matches: str) -> str:
         "@MONOTONIC@": str(known.monotonic_us // 1_000_000) if known else "0",
         "@MATCHES@": matches,
     }
-    return _filled(FOLLOW, values)
+    return _filled(SEEK, values)
 
 
 def _filled(script: str, values: Mapping[str, str]) -> str:
@@ -278,7 +279,7 @@ def watch_script(cursor: str | None) -> str:
     """All tellings of every transport in one stream; see `system_watch` and `programs_watch`, which take its place."""
     known = place(cursor)
     start = START + CLOCK + NARROW + _telling((*SYSTEM_TELLINGS, *PROGRAM_TELLINGS))
-    return start + INSTEAD.replace("@PLACE@", known.text if known else "") + _follow(known, "")
+    return start + INSTEAD.replace("@PLACE@", known.text if known else "") + _seek(known, "") + FOLLOW
 
 
 def parse(output: str) -> Journal | Unreadable:

@@ -237,6 +237,27 @@ def test_a_reader_knows_where_it_began() -> None:
     assert reader.read(line(MESSAGE="before")) is None
 
 
+@pytest.mark.parametrize(
+    ("cursor", "since_s"),
+    [
+        (CURSOR, int("660fa390ed6ff", 16) // 1_000_000 - 60),
+        ("kmsg:9f87:12:345:1795480000000000", 1_795_479_940),
+        ("kmsg:9f87::345:1795480000000000", 1_795_479_940),
+        ("syslog:1795480000000000", 1_795_479_940),
+        ("syslog:1", 0),
+    ],
+)
+def test_a_cursor_of_any_kind_says_when_it_was(cursor: str, since_s: int) -> None:
+    for script in (system_watch(cursor), programs_watch(cursor, ())):
+        assert f"since={since_s}\n" in script
+
+
+@given(st.text() | st.from_regex(r"(?:kmsg|syslog):[0-9a-f:;' ]*") | st.from_regex(r"[a-z]=[0-9a-f;=' ]*"))
+def test_no_cursor_brings_anything_into_a_shell(cursor: str) -> None:
+    for script, plain in ((system_watch(cursor), system_watch(None)), (programs_watch(cursor, ()), programs_watch(None, ()))):
+        assert [script.count(char) for char in "'\"$`\\\n"] == [plain.count(char) for char in "'\"$`\\\n"]
+
+
 def test_a_reader_forgets_what_was_long_ago() -> None:
     reader = WatchReader()
     for number in range(9000):

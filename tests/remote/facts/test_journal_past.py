@@ -125,7 +125,7 @@ def test_a_victim_without_a_summary_is_told(shell: tuple[str, ...], host: Host, 
 def test_a_name_cannot_pass_for_another_victim(shell: tuple[str, ...], host: Host, stand_in: StandIn) -> None:
     """A user's process called `,pid=7,uid=0` is his own kill, whose flood does not take the real one's room."""
     evil = [(text.replace("task=x,", "task=,pid=7,uid=0,"), fields) for text, fields in kill(9, STAGED, uid=1000)]
-    fill(stand_in, [*kill(7, WEB), *evil * 3000])
+    fill(stand_in, [*kill(7, WEB), *evil * 800])
     told = messages(found(host, shell))
     assert sum("Killed process 7" in message for message in told) == 1
 

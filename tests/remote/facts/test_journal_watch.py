@@ -83,6 +83,7 @@ def test_only_those_who_may_kill_are_heard(shell: tuple[str, ...], log: Log, hos
         ("[    415]    33   415    12345     6789   123456        0             0 gunicorn", KERNEL),
         ("web.service: Main process exited, code=killed, status=9/KILL", {"_PID": "1", "_TRANSPORT": "journal"}),
         ("web.service: State 'stop-sigterm' timed out. Killing.", {"_PID": "1", "_TRANSPORT": "journal"}),
+        ("Missed 12 kernel messages", {"_PID": "175", "_TRANSPORT": "driver"}),
         ("Started web.service - Web.", {"_PID": "1", "_TRANSPORT": "journal"}),
         ("Killed /system.slice/web.service due to memory pressure", {"_SYSTEMD_UNIT": "systemd-oomd.service", "_TRANSPORT": "journal"}),
         ('sending SIGTERM to process 7 uid 0 "x"', {"_SYSTEMD_UNIT": "earlyoom.service", "_TRANSPORT": "stdout"}),
@@ -96,7 +97,8 @@ def test_only_those_who_may_kill_are_heard(shell: tuple[str, ...], log: Log, hos
         log.write(f"Killed process {number} (forged)", {"_TRANSPORT": "syslog", "_PID": "77"}, up_us=(2 + number) * S + 1)
         log.write("SYSCALL arch=c000003e syscall=59 ", {"_TRANSPORT": "audit", "_AUDIT_TYPE": "1300"}, up_us=(2 + number) * S + 2)
         log.write("root : COMMAND=/usr/bin/ls", {"_EXE": "/usr/bin/sudo", "_TRANSPORT": "syslog"}, up_us=(2 + number) * S + 3)
-        log.write(message, fields, up_us=(2 + number) * S + 4)
+        log.write("TaskOOM", {"_SYSTEMD_UNIT": "docker.service", "_TRANSPORT": "journal"}, up_us=(2 + number) * S + 4)
+        log.write(message, fields, up_us=(2 + number) * S + 5)
     with host.watching(shell, system_watch(begin), begin) as watching:
         assert watching.said(len(tellings)) == [message for message, _ in tellings]
 
@@ -153,6 +155,29 @@ def test_after_a_reboot_the_old_boot_is_read_to_its_end_and_the_new_from_its_sta
         assert sorted(watching.said(3)) == killed(2, 3, 4)
         oom(log, 5, 60 * S)
         assert watching.said(1) == killed(5)
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_what_cannot_be_read_of_the_old_boot_is_tried_again_and_said(
+    shell: tuple[str, ...], stand_in: StandIn, host: Host, times: int
+) -> None:
+    """A journalctl that dies while it catches up: as a rotation has it, once; at a broken entry, each time."""
+    cursor = oom(stand_in, 1, 9000 * S, boot_id=OLD_BOOT, at_us=BOOT_US - 100 * S)
+    oom(stand_in, 2, 9010 * S, boot_id=OLD_BOOT, at_us=BOOT_US - 90 * S)
+    oom(stand_in, 3, 10 * S)
+    (host.folder / "bin/journalctl").rename(host.folder / "bin/whole")
+    host.program(
+        "journalctl",
+        f"""case " $* " in *" -f "*|*" -n "*) ;; *--cursor*)
+          echo x >>{host.folder}/tries
+          if [ $(wc -l <{host.folder}/tries) -le {times} ]; then
+            echo 'Failed to iterate through journal: Bad message' >&2; exit 1
+          fi ;;
+        esac
+        exec {host.folder}/bin/whole "$@\"""",
+    )
+    with host.watching(shell, system_watch(cursor), cursor) as watching:
+        assert watching.said(2) == (killed(2, 3) if times == 1 else ["= lost unreadable", *killed(3)])
 
 
 def test_it_lives_through_rotation_vacuum_and_a_crash_of_journald(shell: tuple[str, ...], stand_in: StandIn, host: Host) -> None:
@@ -260,6 +285,17 @@ def test_without_speakers_it_tells_where_to_begin_and_waits(shell: tuple[str, ..
     with host.watching(shell, programs_watch(None, ())) as watching:
         assert watching.said(1) == [f"= begin {cursor}"]
         assert watching.running
+
+
+def test_without_speakers_nobody_is_heard_after_a_reboot_either(shell: tuple[str, ...], stand_in: StandIn, host: Host) -> None:
+    fields = {"_PID": "10", "_SYSTEMD_UNIT": "web.service"}
+    cursor = stand_in.write("WORKER TIMEOUT (pid:1)", fields, up_us=1 * S, boot_id=OLD_BOOT, at_us=BOOT_US - 10 * S)
+    stand_in.write("WORKER TIMEOUT (pid:2)", fields, up_us=2 * S)
+    host.program("sleep", "echo '= waits'; exec /bin/sleep 60")
+    script = programs_watch(cursor, ()).replace("sleep 3600", f"{host.folder}/bin/sleep 3600")
+    with host.watching(shell, script, cursor) as watching:
+        assert watching.running
+        assert watching.line() == b"= waits"
 
 
 def test_programs_cannot_be_heard_without_a_journal(shell: tuple[str, ...], host: Host) -> None:

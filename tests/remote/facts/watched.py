@@ -195,7 +195,7 @@ class Watching:
         self._rest = b""
         self._lines: list[bytes] = []
 
-    def _line(self) -> bytes | None:
+    def line(self) -> bytes | None:
         """The next line; None at the end. Fails when nothing comes in time."""
         assert self._running.stdout is not None
         with selectors.DefaultSelector() as selector:
@@ -215,7 +215,7 @@ class Watching:
 
     def next(self) -> Entry | Notice | None:
         """The next that is an entry or a notice; None at the end."""
-        while (line := self._line()) is not None:
+        while (line := self.line()) is not None:
             said = self._reader.read(line)
             if said is not None:
                 return said
