@@ -13,10 +13,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 
+from remote.facts.journal import Speaker
 from remote.facts.processes import Process, Processes
-from remote.facts.units import Unit
+from remote.facts.units import Unit, Units
 from remote.services.argv import settings
-from remote.services.base import Kind, Role
+from remote.services.base import Kind, Role, silent
 
 # The modules of this package that are no kinds.
 _SHARED = {"argv", "base"}
@@ -83,6 +84,35 @@ def roles_of_unit(unit: Unit, processes: Processes) -> tuple[Role, ...]:
     return tuple(replace(role, settings=_merged(role.settings, _environment(unit, role))) for role in said)
 
 
+def speakers(units: Units, processes: Processes | None) -> tuple[Speaker, ...]:
+    """Whose lines about their own children count: for each unit that has a main process (one that stops has it still) and
+    whose kind of program logs the end of its processes, that process, or the one master behind a launcher that stays (`uv run`).
+
+    Without `processes` it is the main process of every unit whose ExecStart is such a program: behind a launcher that stays
+    nobody is found who speaks, so nothing is believed that should not be.
+    """
+    running = (unit for unit in units.all if unit.main_pid)
+    return tuple(speaker for unit in running if (speaker := _speaker(unit, processes)) is not None)
+
+
+def _speaker(unit: Unit, processes: Processes | None) -> Speaker | None:
+    main = next((process for process in processes.all if process.pid == unit.main_pid), None) if processes else None
+    pid: int | None = unit.main_pid
+    if main is None or processes is None:
+        said = _configured(unit, Processes((), ""))
+    elif not (said := roles(main)):
+        pid, said = _master_behind(main, unit, processes)
+    if pid is None or not any(kinds()[role.service].sign is not silent for role in said):
+        return None
+    return Speaker(unit.id, pid, unit.invocation_id)
+
+
+def tellings(*, asides: bool = True) -> tuple[str, ...]:
+    """What the lines that the kinds' `sign` reads have in common, as extended regular expressions: see `Kind.tellings`."""
+    found = (telling for kind in kinds().values() for telling in (*kind.tellings, *(kind.asides if asides else ())))
+    return tuple(dict.fromkeys(found))
+
+
 def _filled(role: Role, configured: Iterable[Role]) -> Role:
     """A title (`gunicorn: master [app]`) hides the options: the unit file still has them."""
     same = next((other for other in configured if other.service == role.service and not role.workers), None)
@@ -100,15 +130,31 @@ def _filled(role: Role, configured: Iterable[Role]) -> Role:
 
 def _behind_launcher(main: Process, unit: Unit, processes: Processes) -> tuple[Role, ...]:
     """What a start script that stays (`uv run`, a shell script) runs, if the unit has no other work."""
+    return _master_behind(main, unit, processes)[1]
+
+
+def _master_behind(main: Process, unit: Unit, processes: Processes) -> tuple[int | None, tuple[Role, ...]]:
+    """The one master that a start script runs: its pid and its roles."""
     argv = main.command.open()
     if not argv or not unit.control_group or posixpath.basename(argv[0]) not in _SHELLS | _LAUNCHERS:
-        return ()
+        return None, ()
     inside = [p for p in processes.all if p.pid != main.pid and f"{p.cgroup}/".startswith(f"{unit.control_group}/")]
     by_pid = roles_by_pid(Processes(tuple(inside), processes.boot_id))
     masters = [pid for pid, said in by_pid.items() if any(role.master for role in said)]
-    if len(masters) != 1 or len(by_pid) != len(inside):
-        return ()
-    return by_pid[masters[0]]
+    if len(masters) != 1 or not all(p.pid in by_pid or _descends(p, masters[0], inside) for p in inside):
+        return None, ()
+    return masters[0], by_pid[masters[0]]
+
+
+def _descends(process: Process, ancestor: int, among: Sequence[Process]) -> bool:
+    """Whether a process was started by another, over any number of steps between."""
+    parents = {one.pid: one.ppid for one in among}
+    pid = process.pid
+    for _ in parents:
+        pid = parents.get(pid, 0)
+        if pid == ancestor:
+            return True
+    return False
 
 
 def _configured(unit: Unit, processes: Processes) -> tuple[Role, ...]:

@@ -17,7 +17,6 @@ _PYTHON = re.compile(r"(?:python|pypy)[\d.]*")
 _PYTHON_VALUES = {"-W", "-X", "--check-hash-based-pycs"}
 _MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m(.*)", re.DOTALL)
 _CODE = re.compile(r"-[bBdEiIOPqsSuvx]*c")
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # Nobody can reverse a setting (a broker's URL holds a password) without this process' memory.
 _KEY = secrets.token_bytes(32)
 
@@ -169,8 +168,3 @@ def settings(pairs: Mapping[str, str]) -> str:
         for name, value in sorted(pairs.items())
         if value
     )
-
-
-def plain(message: str) -> str:
-    """A log line without terminal colours."""
-    return _ANSI.sub("", message)

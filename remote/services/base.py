@@ -14,7 +14,7 @@ from remote.facts.processes import Process
 class Role:
     """What one process (or one unit's main process) does. Two are the same service when `same_as` holds.
 
-    `service` is the kind's name (`gunicorn`, `celery-worker`, `celery-beat`, `postgres`, `redis`, `nginx`); `app` the
+    `service` is the kind's name (`gunicorn`, `celery-worker`, `celery-beat`, `postgres`, `redis`, `nginx`…); `app` the
     application (`teaching_panel`, `proj.wsgi:application`), `queues` sorted, `workers` the configured number of worker
     processes (0: unknown), `node` the celery node name. `settings` is a digest of what tells two apart beyond that (broker,
     DJANGO_SETTINGS_MODULE…), empty when nothing was said. `master` is False for pool children and workers of a master.
@@ -51,18 +51,41 @@ def agree(settings: str, others: str) -> bool:
     return all(theirs.get(name, value) == value for name, value in ours.items())
 
 
+What = Literal[
+    "killed", "timeout", "limit", "recycled", "forced", "lost", "died", "exiting", "booted", "version", "task",
+]  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """What a program's own log line says of the end of one of its processes.
+    """What a program's own log line says of one of its processes: a claim of who wrote it, until the host bears it out.
 
-    `killed`: `pid` was ended by `signal`. `timeout`: the program will end `pid`, which hung. `limit`: the program will
-    end one (`pid` None where it does not say which) that ran longer than `limit_s`. `lost`: a consequence, told later.
+    An end that the program saw:
+    `killed`: `pid` was ended by `signal`. `died`: it is gone, and the program does not say how. `exiting`: it ends or
+    ended by itself. `lost`: a consequence of `killed`, told later, without a pid.
+
+    What the program does to it itself:
+    `timeout`: it ends `pid`, which hung. `limit`: it ends one (`pid` None where it does not say which) that ran longer
+    than `limit_s`. `recycled`: it ends `pid`, which had grown to `rss_bytes`, by design. `forced`: it sends SIGKILL to what
+    did not stop when asked (within `limit_s`, where that is told).
+
+    What tells more about those:
+    `booted`: `pid` is new. `version`: the program starts, in `version`. `task`: it took `task` in hand.
+
+    `name` is what the program calls the process (`worker 1`, `rdb`, a program of supervisord's). Where an end is told with a
+    name and without a pid, the newest `booted` of that name has the pid. A `booted` has a name only where one at a time bears
+    it and the program tells every end. `container` is a container's full id, where its whole end is meant.
     """
 
-    what: Literal["killed", "timeout", "limit", "lost"]
+    what: What
     pid: int | None = None
     signal: int = 9
     limit_s: float | None = None
+    rss_bytes: int | None = None
+    name: str = ""
+    task: str = ""
+    version: str = ""
+    container: str = ""
 
 
 def silent(entry: Entry) -> Sign | None:  # noqa: ARG001 - as Kind.sign has it
@@ -81,7 +104,14 @@ class Kind:
 
     `argv` is the opened command line, setproctitle's forms too. `title` is how people call it. argv is only a claim
     (`exec -a`): `genuine(process)` says whether the executable can be such a program. `twins` says whether two that do
-    the same are a waste (for a database they never are one to stop). `sign(entry)` reads the program's own log line.
+    the same are a waste (for a database they never are one to stop).
+
+    `sign(entry)` reads a line that the program's main process wrote (gunicorn's workers say `booted` and `exiting`
+    themselves). It must match whole, with the date, pid and level that the program puts before: a line may repeat what
+    a visitor sent. A log whose format was changed is therefore not read. `tellings` are extended regular expressions
+    (for grep -E and PCRE2 alike, over raw JSON too: so no quote and no backslash) of which at least one is found in every
+    line that `sign` reads: they narrow on the host what is sent. `asides` are those of lines that come with every piece of
+    work (`task`), and can be many.
     """
 
     name: str
@@ -91,3 +121,5 @@ class Kind:
     genuine: Callable[[Process], bool] = any_program
     twins: bool = False
     sign: Callable[[Entry], Sign | None] = silent
+    tellings: tuple[str, ...] = ()
+    asides: tuple[str, ...] = ()

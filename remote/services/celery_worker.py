@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from remote.facts.journal import Entry
 from remote.facts.processes import Process
 from remote.services import _celery
-from remote.services.argv import by_python, plain
+from remote.services._lines import line, plain
+from remote.services.argv import by_python
 from remote.services.base import Kind, Role, Sign
 
-# `[2026-11-23 20:29:14,193: ERROR/MainProcess] Process 'ForkPoolWorker-1' pid:451 exited with 'signal 9 (SIGKILL)'`
-_EXITED = re.compile(r"Process '[^']{1,200}' pid:(\d{1,9}) exited with 'signal (9|15) \(SIG\w+\)'\s*$")
-_LIMIT = re.compile(r"(?:^|[\] ])Hard time limit \((\d{1,9}(?:\.\d{1,9})?)s\) exceeded for ")
+# celery's own worker_log_format: `[2026-11-23 20:29:14,193: ERROR/MainProcess] …`. A child's line has the child's name there.
+_LINE = line(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}: [A-Z]{4,8}/MainProcess\] (?P<text>.+)")
+_EXITED = line(r"Process '([^']{1,200})' pid:(\d{1,9}) exited with '(?:signal (\d{1,3}) \(SIG\w{2,9}\)|exitcode -?\d{1,3})'")
+_TASK = r"([^\s\[\]]{1,200})\[[^\s\[\]]{1,200}\]"
+_LIMIT = line(rf"Hard time limit \((\d{{1,9}}(?:\.\d{{1,9}})?)s\) exceeded for {_TASK}")
+_RECEIVED = line(rf"(?:Received task: {_TASK}|Task {_TASK} received)")  # 4, and 5
 # The status may be lost in a storm (`exitcode 0`): billiard src pool.py, `exitcodes.get(pid) or 0`.
-_LOST = re.compile(r"WorkerLostError.{0,4}Worker exited prematurely: (?:signal 9|exitcode 0)")
+_LOST = line(
+    r"Task handler raised error: WorkerLostError\('Worker exited prematurely: "
+    r"(?:signal (\d{1,3}) \(SIG\w{2,9}\)|exitcode 0)(?: Job: \d{1,18})?\.',?\)"
+)
 
 
 def recognise(argv: Sequence[str], process: Process) -> tuple[Role, ...]:
@@ -51,13 +57,24 @@ def _workers(line: _celery.Line) -> int:
 
 
 def sign(entry: Entry) -> Sign | None:
-    """What the main process logs when it finds a child dead or ends one for its time limit."""
-    message = plain(entry.message)
-    if found := _EXITED.search(message):
-        return Sign("killed", int(found[1]), int(found[2]))
-    if found := _LIMIT.search(message):
-        return Sign("limit", limit_s=float(found[1]))
-    return Sign("lost") if _LOST.search(message) else None
+    """What the main process logs when it finds a child dead, ends one for its time limit, or takes a task in hand."""
+    found = _LINE.fullmatch(plain(entry.message))
+    text = found["text"] if found else ""
+    if said := _EXITED.fullmatch(text):
+        pid, name = int(said[2]), said[1]
+        return Sign("killed", pid, int(said[3]), name=name) if said[3] else Sign("exiting", pid, name=name)
+    if said := _LIMIT.fullmatch(text):
+        return Sign("limit", limit_s=float(said[1]), task=said[2])
+    if said := _LOST.fullmatch(text):
+        return Sign("lost", signal=int(said[1] or 9))
+    said = _RECEIVED.fullmatch(text)
+    return Sign("task", task=said[1] or said[2]) if said else None
 
 
-KIND = Kind("celery-worker", "celery worker", recognise, order=20, genuine=by_python, twins=True, sign=sign)
+_TELLINGS = ("pid:[0-9]+ exited with", "WorkerLostError", "Hard time limit")
+_ASIDES = ("MainProcess. (Received task|Task .* received)",)
+
+KIND = Kind(
+    "celery-worker", "celery worker", recognise, order=20, genuine=by_python, twins=True, sign=sign, tellings=_TELLINGS,
+    asides=_ASIDES,
+)  # fmt: skip

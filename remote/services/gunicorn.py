@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from remote.facts.journal import Entry
 from remote.facts.processes import Process
-from remote.services.argv import Options, by_python, options, plain, python_program, settings
-from remote.services.base import Kind, Role, Sign
+from remote.services._lines import line, numbered, plain, wrote
+from remote.services.argv import Options, by_python, options, python_program, settings
+from remote.services.base import Kind, Role, Sign, What
 
 _FLAGS = frozenset(
     (
@@ -21,13 +22,17 @@ _FLAGS = frozenset(
 )
 _NAMES = ("gunicorn", "gunicorn3", "gunicorn_paster", "gunicorn_django")
 _TITLE = re.compile(r"gunicorn: (?P<part>master|worker) \[(?P<name>.*)\]", re.DOTALL)
-# stderr: `[2026-11-23 23:50:56 +0000] [364] [ERROR] …`; the number is the master's, and journald knows who spoke.
-_LINE = re.compile(r"\[[^\]]{1,40}\] \[(?P<pid>\d{1,9})\] \[\w{1,10}\] (?P<text>.*)", re.DOTALL)
-_KILLED = (
-    re.compile(r"Worker \(pid:(\d{1,9})\) was sent SIGKILL!"),  # 21 and later
-    re.compile(r"Worker with pid (\d{1,9}) was terminated due to signal 9"),  # 20.1
-)
-_TIMEOUT = re.compile(r"WORKER TIMEOUT \(pid:(\d{1,9})\)")
+# glogging.py's format, the default one: `[2026-11-23 23:50:56 +0000] [364] [ERROR] …`, with the pid of who logs.
+_LINE = line(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[(?P<pid>\d{1,9})\] \[[A-Z]{4,8}\] (?P<text>.+)")
+_TIMEOUT = line(r"WORKER TIMEOUT \(pid:(\d{1,9})\)")
+# 21 and later say every signal; 24 and later as INFO or WARNING where it is not SIGKILL.
+_SENT = line(r"Worker \(pid:(\d{1,9})\) was sent (SIG[A-Z0-9]{2,9}|code \d{1,3})!(?: Perhaps out of memory\?)?")
+_TERMINATED = line(r"Worker with pid (\d{1,9}) was terminated due to (signal \d{1,3})")  # 20.1 only
+_EXITED = line(r"Worker \(pid:(\d{1,9})\) exited with code \d{1,3}\.?")  # 21 and later
+# The worker's own words. Before 20.1 they are the only ones: a worker that was killed is followed by the next one's boot.
+_EXITING = line(r"Worker exiting \(pid: (\d{1,9})\)")
+_BOOTED = line(r"Booting worker with pid: (\d{1,9})")
+_VERSION = line(r"Starting gunicorn (\d[\w.+-]{0,30})")
 
 
 def recognise(argv: Sequence[str], process: Process) -> tuple[Role, ...]:
@@ -77,14 +82,37 @@ def _settings(given: Options) -> str:
 
 
 def sign(entry: Entry) -> Sign | None:
-    """What the master logs of a dead or hung worker. "Perhaps out of memory?" is a guess it prints for every SIGKILL."""
-    line = _LINE.fullmatch(plain(entry.message))
-    if line is None or int(line["pid"]) != entry.pid:
+    """What the master logs of its workers, and a worker of itself. "Perhaps out of memory?" is a guess that gunicorn prints
+    for every SIGKILL. Before 20.1 it says nothing of a worker's end, whatever it was."""
+    found = _LINE.fullmatch(plain(entry.message))
+    if found is None or not wrote(entry, found["pid"]):
         return None
-    if found := _TIMEOUT.match(line["text"]):
-        return Sign("timeout", int(found[1]))
-    found = next((found for pattern in _KILLED if (found := pattern.match(line["text"]))), None)
-    return Sign("killed", int(found[1])) if found else None
+    text = found["text"]
+    if said := _TIMEOUT.fullmatch(text):
+        return Sign("timeout", int(said[1]))
+    if said := _SENT.fullmatch(text) or _TERMINATED.fullmatch(text):
+        number = numbered(said[2])
+        return None if number is None else Sign("killed", int(said[1]), number)
+    if said := _EXITED.fullmatch(text):
+        return Sign("exiting", int(said[1]))
+    if said := _VERSION.fullmatch(text):
+        return Sign("version", version=said[1])
+    return _of_itself(entry, text)
 
 
-KIND = Kind("gunicorn", "gunicorn", recognise, order=10, genuine=by_python, twins=True, sign=sign)
+def _of_itself(entry: Entry, text: str) -> Sign | None:
+    """What a worker says in its own name."""
+    own: tuple[tuple[What, re.Pattern[str]], ...] = (("booted", _BOOTED), ("exiting", _EXITING))
+    for what, pattern in own:
+        said = pattern.fullmatch(text)
+        if said and wrote(entry, said[1]):
+            return Sign(what, int(said[1]))
+    return None
+
+
+_TELLINGS = (
+    "was sent (SIG|code )", "was terminated due to signal", "WORKER TIMEOUT", "exited with code", "Worker exiting",
+    "Booting worker with pid", "Starting gunicorn",
+)  # fmt: skip
+
+KIND = Kind("gunicorn", "gunicorn", recognise, order=10, genuine=by_python, twins=True, sign=sign, tellings=_TELLINGS)

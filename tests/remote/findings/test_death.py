@@ -315,7 +315,7 @@ def test_a_lost_worker_is_told_later_as_proof() -> None:
 def test_postgres_says_which_child_was_killed() -> None:
     line = said(
         1,
-        "2026-11-23 20:00:00 UTC [1] LOG:  server process (PID 290) was terminated by signal 9: Killed",
+        "2026-11-23 20:00:00 UTC [364] LOG:  server process (PID 290) was terminated by signal 9: Killed",
         "postgresql@15-main.service",
     )
 

@@ -76,6 +76,30 @@ LINES: tuple[tuple[str | tuple[str, ...], list[dict[str, Any]]], ...] = (
     ("python3 -m gunicorn.app.wsgiapp proj.wsgi", [{"app": "proj.wsgi:application"}]),
     ("python3 /usr/bin/gunicorn -c /etc/g.py", [{"service": "gunicorn", "app": "/etc/g.py", "settings": ""}]),
     ("python3 /usr/bin/gunicorn --check-config proj.wsgi", []),
+    (
+        "python3 /venv/bin/uvicorn web:app --workers 2 --host 0.0.0.0 --port 80 --reload",
+        [{"service": "uvicorn", "app": "web:app", "workers": 2, "master": True}],
+    ),
+    ("python3 -m uvicorn web:app", [{"service": "uvicorn", "app": "web:app", "workers": 0}]),
+    ("python3 /venv/bin/uvicorn --version", []),
+    (("python3", "-c", "from multiprocessing.spawn import spawn_main; spawn_main()", "--multiprocessing-fork"), []),
+    (
+        "/usr/bin/python3 /usr/bin/supervisord -n -c /etc/supervisor/supervisord.conf",
+        [{"service": "supervisord", "app": "/etc/supervisor/supervisord.conf", "master": True}],
+    ),
+    ("/usr/bin/python3 /usr/bin/supervisorctl status", []),
+    ("/usr/bin/python3 /usr/bin/supervisord --version", []),
+    ("python3 /venv/bin/rq worker --url redis://h/1 low high", [{"service": "rq", "queues": ("high", "low")}]),
+    ("python3 /venv/bin/rqworker high", [{"service": "rq", "queues": ("high",)}]),
+    ("python3 /srv/manage.py rqworker default --name w1", [{"service": "rq", "queues": ("default",), "node": "w1"}]),
+    ("python3 /venv/bin/rq info", []),
+    ("python3 /venv/bin/rq worker --help", []),
+    (("rq:worker:w1: Started job at 1234",), [{"service": "rq", "node": "w1"}]),
+    (
+        "python3 /venv/bin/dramatiq -p 2 -t 4 jobs -Q high,low",
+        [{"service": "dramatiq", "app": "jobs", "workers": 2, "threads": 4, "queues": ("high", "low")}],
+    ),
+    ("python3 /venv/bin/dramatiq --version", []),
     # words in other programs' arguments
     (("bash", "-c", "celery -A proj worker"), []),
     (("sh", "-c", "exec gunicorn proj.wsgi"), []),
@@ -125,6 +149,38 @@ OTHERS: tuple[tuple[str | tuple[str, ...], str, dict[str, Any] | None], ...] = (
     ("/usr/sbin/nginx -s reload", "/usr/sbin/nginx", None),
     ("redis-cli -a secret", "/usr/bin/redis-cli", None),
     ("psql postgres", "/usr/bin/psql", None),
+    (
+        "/usr/bin/uwsgi --master --processes 4 --threads 2 --socket :9000 -w site:app --max-requests 500",
+        "/usr/bin/uwsgi-core",
+        {"service": "uwsgi", "app": "site:app", "workers": 4, "threads": 2, "max_requests": 500},
+    ),
+    ("/usr/bin/uwsgi --ini /etc/uwsgi/apps-enabled/site.ini", "/usr/bin/uwsgi-core", {"app": "/etc/uwsgi/apps-enabled/site.ini"}),
+    ("/venv/bin/uwsgi /etc/site.ini", "/venv/bin/uwsgi", {"app": "/etc/site.ini"}),
+    ("/usr/bin/uwsgi --version", "/usr/bin/uwsgi-core", None),
+    ("/usr/bin/uwsgi -w site", "/usr/bin/sleep", None),
+    (
+        ("php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)                      ",),
+        "/usr/sbin/php-fpm8.2",
+        {"service": "php-fpm", "app": "/etc/php/8.2/fpm/php-fpm.conf", "master": True},
+    ),
+    (("php-fpm: pool www",), "/usr/sbin/php-fpm8.2", {"app": "www", "master": False}),
+    (
+        "/usr/sbin/php-fpm8.2 --nodaemonize --fpm-config /etc/php/8.2/fpm/php-fpm.conf",
+        "/usr/sbin/php-fpm8.2",
+        {"app": "/etc/php/8.2/fpm/php-fpm.conf", "master": True},
+    ),
+    ("/usr/sbin/php-fpm -t", "/usr/sbin/php-fpm", None),
+    (("php-fpm: pool www",), "/usr/bin/php8.2", None),
+    (("puma 5.6.5 (tcp://0.0.0.0:3000) [shop]",), "/usr/bin/ruby3.1", {"service": "puma", "app": "shop", "master": True}),
+    (("puma: cluster worker 0: 11677 [shop]",), "/usr/bin/ruby3.1", {"app": "shop", "master": False}),
+    ("/usr/bin/ruby /usr/bin/puma -w 2 -C config/puma.rb", "/usr/bin/ruby3.1", {"app": "config/puma.rb", "workers": 2}),
+    ("/usr/bin/ruby /usr/bin/bundle exec puma", "/usr/bin/ruby3.1", {"app": "", "master": True}),
+    ("/usr/bin/ruby /usr/bin/puma --version", "/usr/bin/ruby3.1", None),
+    ("/usr/bin/ruby /usr/bin/rake puma", "/usr/bin/ruby3.1", None),
+    (("puma 5.6.5 (tcp://0.0.0.0:3000) [shop]",), "/usr/bin/sleep", None),
+    ("/usr/bin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock", "/usr/bin/dockerd", {"service": "docker"}),
+    ("/usr/bin/dockerd --version", "/usr/bin/dockerd", None),
+    ("/usr/bin/dockerd -H fd://", "/usr/bin/sleep", None),
     # exec -a
     ("/usr/sbin/nginx -g x", "/usr/bin/sleep", None),
     (("/usr/bin/redis-server 127.0.0.1:6379",), "/usr/bin/python3.11", None),
@@ -159,7 +215,7 @@ def test_a_claim_is_seen_without_being_believed() -> None:
 
 
 def test_every_module_of_the_package_is_a_kind() -> None:
-    modules = {info.name for info in pkgutil.iter_modules(services.__path__)} - {"argv", "base", "_celery"}
+    modules = {info.name for info in pkgutil.iter_modules(services.__path__)} - {"argv", "base", "_celery", "_lines"}
 
     assert {name.replace("-", "_") for name in kinds()} == modules
     assert [kind.order for kind in kinds().values()] == sorted(kind.order for kind in kinds().values())
@@ -284,7 +340,7 @@ def test_a_supervisor_is_not_what_it_runs() -> None:
     inside = process(11, f"python3 {WORKER}", ppid=10, cgroup="/system.slice/supervisor.service")
     processes = Processes((*scene.processes.all, inside), BOOT)
 
-    assert roles_of_unit(scene.units.all[0], processes) == ()
+    assert [role.service for role in roles_of_unit(scene.units.all[0], processes)] == ["supervisord"]
 
 
 def test_a_start_script_that_stays_is_what_it_runs_unless_it_runs_more() -> None:
@@ -297,6 +353,9 @@ def test_a_start_script_that_stays_is_what_it_runs_unless_it_runs_more() -> None
 
     assert [r.app for r in roles_of_unit(scripted, Processes((shell, worker, child), BOOT))] == ["app"]
     assert roles_of_unit(scripted, Processes((shell, worker, child, other), BOOT)) == ()
+
+    helper = process(14, "/usr/bin/ffmpeg -i x", ppid=12, cgroup=group, exe="/usr/bin/ffmpeg")
+    assert [r.app for r in roles_of_unit(scripted, Processes((shell, worker, child, helper), BOOT))] == ["app"]
 
 
 def test_settings_tell_two_apart_only_where_both_say_them() -> None:
