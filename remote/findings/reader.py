@@ -269,29 +269,29 @@ class Reader:
         if found is None:
             return ()
         kind, sign = found
-        own = sign.pid == entry.pid and _what(sign) in _OF_ITSELF
+        own = sign.pid == entry.pid and sign.what in _OF_ITSELF
         return self._sign(boot, entry, kind, sign) if (speaks or own) and not self._again(boot, entry) else ()
 
     def _sign(self, boot: Boot, entry: Entry, kind: str, sign: Sign) -> Sequence[Case]:
         crew = boot.crews[entry.system_unit, entry.invocation]
-        pid = sign.pid if sign.pid is not None else crew.named(_text(sign, "name"))
-        match _what(sign):
+        pid = sign.pid if sign.pid is not None else crew.named(sign.name)
+        match sign.what:
             case "killed" | "died" if pid is not None:
                 crew.ended(pid)
-                return self._told(boot, entry, pid, Told(sign.signal, _text(sign, "task"), died=_what(sign) == "died"))
+                return self._told(boot, entry, pid, Told(sign.signal, sign.task, died=sign.what == "died"))
             case "timeout" | "limit" | "forced" as what:
                 return self._announced(boot, entry, what, pid, sign)
             case "lost":
                 return self._lost(boot, entry)
             case "booted" if pid is not None:
-                return self._booted(boot, entry, crew, pid, _text(sign, "name"))
+                return self._booted(boot, entry, crew, pid, sign.name)
             case what:
                 self._noted(boot, entry, kind, crew, what, pid, sign)
                 return ()
 
     def _announced(self, boot: Boot, entry: Entry, what: str, pid: int | None, sign: Sign) -> Sequence[Case]:
         """The program will end one of its processes, which it names or not."""
-        unit, at_us, doing = entry.system_unit, entry.monotonic_us, _text(sign, "task")
+        unit, at_us, doing = entry.system_unit, entry.monotonic_us, sign.task
         if what == "limit" and pid is None:
             boot.limits[unit].add(at_us, (entry, sign.limit_s, doing))
             return self._near_unit(boot, unit, entry)
@@ -318,9 +318,9 @@ class Reader:
 
     def _noted(self, boot: Boot, entry: Entry, kind: str, crew: Crew, what: str, pid: int | None, sign: Sign) -> None:
         if what == "version" and kind == "gunicorn":
-            crew.started(_text(sign, "version"), entry.monotonic_us)
+            crew.started(sign.version, entry.monotonic_us)
         elif what == "task":
-            boot.tasks[entry.system_unit].add(entry.monotonic_us, _text(sign, "task"))
+            boot.tasks[entry.system_unit].add(entry.monotonic_us, sign.task)
         elif pid is not None:
             crew.ended(pid)
             if what == "recycled":
@@ -420,15 +420,6 @@ class Reader:
             return said.cgroup
         process = self._ground.process(case.boot_id, case.pid, case.at)
         return process.cgroup if process is not None and process.name == said.name else ""
-
-
-def _what(sign: Sign) -> str:
-    return sign.what
-
-
-def _text(sign: Sign, name: str) -> str:
-    """What more a sign tells, where its kind tells that much."""
-    return str(getattr(sign, name, ""))
 
 
 def _unit(case: Case) -> str | None:
