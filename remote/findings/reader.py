@@ -113,7 +113,7 @@ class Reader:
             return self._daemons[entry.system_unit](boot, entry)
         if entry.exe in _SUDO and entry.uid == 0:
             return self._sudo(boot, entry)
-        return self._program(boot, entry) if self._ground.speaks(entry) else ()
+        return self._program(boot, entry)
 
     def _again(self, boot: Boot, entry: Entry) -> bool:
         """Whether a line that tells something was read before; else it is remembered."""
