@@ -207,14 +207,25 @@ class Gatherer:
         oomd = None if isinstance(case.key, str) and case.key.startswith("oomd:") else self._oomd(unit, case)
         found.evidence = replace(
             found.evidence,
-            unit_oom=words["oom"] is not None and own and not found.evidence.oomd,
+            unit_oom=words["oom"] is not None and own and not found.evidence.oomd and not self._another(case, unit),
             oomd_near=oomd is not None,
         )
-        wanted = {"main", "control", "watchdog"} | ({"oom"} if own else set()) | ({"timeout", "slow"} if not memory else set())
+        wanted = (
+            {"main", "control", "watchdog"}
+            | ({"oom"} if memory or found.evidence.unit_oom else set())
+            | ({"timeout", "slow"} if not memory else set())
+        )
         found.entries += [note[0] for what, note in words.items() if note is not None and what in wanted]
         if oomd is not None:
             found.entries += [proof.entry for proof in oomd.proofs]
         self._result(case, unit, found)
+
+    def _another(self, case: Case, unit: str) -> bool:
+        """Whether the kernel names another process of the unit, so that PID 1's word is about that one."""
+        if _memory(case.proofs):
+            return False
+        near = islice(self._boot.of_unit(unit, case.first_us, case.last_us), 4 * SHARED)
+        return any(other is not case and _memory(other.proofs) for other in near)
 
     def _result(self, case: Case, unit: str, found: Gathered) -> None:
         """How the unit ended. `oom-kill` while its main process was not the one killed: systemd stopped all of it."""
