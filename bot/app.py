@@ -13,6 +13,7 @@ from sqlalchemy import insert, select
 
 from bot.clock import SystemClock
 from bot.dispatch import Desk, Dispatcher, prepare
+from bot.history import KillHistory
 from bot.hosts import Fleet
 from bot.outbox import Outbox
 from bot.parts import App
@@ -24,6 +25,7 @@ from bot.store.tables import meta
 from handlers import discover
 from handlers.ports.clock import Clock
 from handlers.ports.commands import Commands
+from handlers.ports.history import History
 from handlers.ports.hosts import Hosts
 from handlers.ports.plans import Plans
 
@@ -67,7 +69,9 @@ async def build(settings: Settings, chats: Mapping[str, Chat], clock: Clock | No
         runner = Runner(book, fleet.host, key)
         book.on_approved = runner.start
         commands = discover()
-        ports: dict[type, object] = {Hosts: fleet, Plans: book, Clock: clock, Commands: _Catalogue(commands)}
+        ports: dict[type, object] = {
+            Hosts: fleet, Plans: book, Clock: clock, Commands: _Catalogue(commands), History: KillHistory(store),
+        }  # fmt: skip
         dispatcher = Dispatcher(prepare(commands, ports), clock)
         desk = Desk(dispatcher, people, outbox, store, clock)
         try:
@@ -90,14 +94,15 @@ async def _key(store: Store) -> bytes:
 
 async def serve(app: App, stop: asyncio.Event) -> None:
     """Start everything, wait for `stop` (SIGTERM, SIGINT or the console's end), drain."""
-    # Imported here: neither is needed by `ask`, which is one question in a process of its own.
+    # Imported here: none is needed by `ask`, which is one question in a process of its own.
     from bot.doorway import Doorway
+    from bot.hooks.service import Hooks
     from bot.watch import Watch
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    doorway, watch = Doorway(app), Watch(app)
+    doorway, watch, hooks = Doorway(app), Watch(app), Hooks(app)
     await doorway.open()  # first: where another process runs on this store, this one must touch nothing
     sender = asyncio.create_task(app.outbox.run(), name="outbox")
     sender.add_done_callback(lambda _: stop.set())
@@ -105,8 +110,10 @@ async def serve(app: App, stop: asyncio.Event) -> None:
     for chat in app.chats.values():
         await chat.start(app.desk)
     await watch.start()
+    await hooks.start()
     log.info("ready", chats=sorted(app.chats), hosts=len(app.settings.hosts))
     await stop.wait()
+    await hooks.stop()
     await watch.stop()
     for chat in app.chats.values():
         await chat.stop()

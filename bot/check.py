@@ -15,7 +15,7 @@ from bot.store import StoreError, open_store
 from handlers.request import RANK
 from remote.errors import HostError
 from remote.facts.host import MACHINE, Machine
-from remote.text import Mono, T, Text
+from remote.text import Mono, N, T, Text
 
 if TYPE_CHECKING:
     from bot.settings import Settings
@@ -27,7 +27,8 @@ async def run(settings: Settings) -> int:
     """Check everything and print it as it comes. Gives the exit status."""
     logs.configure("warning")
     fine = True
-    for part in (_settings(settings), await _store(settings), await _hosts(settings), await _chats(settings)):
+    parts = (_settings(settings), await _store(settings), await _hosts(settings), await _chats(settings), await _hooks(settings))
+    for part in parts:
         for good, text in part:
             fine = fine and good
             sys.stdout.write(f"{'ok ' if good else 'BAD'}  {render(text, settings.language)}\n")
@@ -89,3 +90,40 @@ async def _chats(settings: Settings) -> Iterable[Finding]:
     for chat in remote_chats(settings).values():
         lines += await chat.check()
     return lines
+
+
+async def _hooks(settings: Settings) -> Iterable[Finding]:
+    """Secrets and hosts were looked at when the settings were read."""
+    if settings.hooks is None:
+        return []
+    from bot.hooks import sources
+    from bot.hooks.server import listens
+
+    listen = Mono(settings.hooks.listen)
+    hosts = {name: len(set(mapped.values())) for name, mapped in settings.hooks.mapped.items()}
+    found: list[Finding] = [
+        (
+            True,
+            N(
+                "Hooks: {source} may ask about {n} host",
+                "Hooks: {source} may ask about {n} hosts",
+                hosts[name],
+                source=source.shown,
+            ),
+        )
+        for name, source in sources(settings.hooks).items()
+    ]
+    match await listens(settings.hooks.address):
+        case "free":
+            found.append((True, T("Hooks: {listen} is free", listen=listen)))
+        case "ours":
+            found.append((True, T("Hooks: a memwarden listens on {listen}", listen=listen)))
+        case "taken":
+            found.append(
+                (False, T("Hooks: another program listens on {listen}. Set hooks.listen to a free port.", listen=listen))
+            )
+        case _:
+            found.append(
+                (False, T("Hooks: {listen} is no address of this machine, or a port that only root may take.", listen=listen))
+            )
+    return found

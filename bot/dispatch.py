@@ -20,6 +20,7 @@ from bot.chat.base import Address, Pressed, Toast, Typed
 from bot.i18n import render
 from handlers.cards.failure import refusal
 from handlers.command import Command, Refused, Usage
+from handlers.quoted import quoted
 from handlers.reply import Failure, Line, Reply, Title
 from handlers.request import Request
 from remote.errors import HostError
@@ -288,11 +289,19 @@ class Desk:
 
 
 def make_request(event_id: str, person: Person, room: Room, text: str, at: Any, language: str) -> Request | None:  # noqa: ANN401
-    """The Request that a line of text means; None when there is no command in it. `/mem@bot` is `/mem`."""
+    """The Request that a line of text means; None when there is no command in it. `/mem@bot` is `/mem`.
+
+    A log line that tells of a killed process, whatever stands around it, asks why that one was killed and nothing else: it may
+    come from anywhere.
+    """
+    pid = quoted(text)
+    if pid is not None:
+        return Request(event_id, person, room, "why", (str(pid),), at, language)
     words = words_of(text)
     if not words:
         return None
     name = words[0].removeprefix("/").split("@", 1)[0].lower()
     if not name:
         return None
-    return Request(event_id, person, room, name, words[1:], at, language)
+    about = quoted(" ".join(words[1:])) if name == "why" else None
+    return Request(event_id, person, room, name, words[1:] if about is None else (str(about),), at, language)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bot.store import Store
     from handlers.ports.clock import Clock
     from handlers.request import Request
+    from remote.findings.death import Kill
 
 log = structlog.get_logger(__name__)
 
@@ -185,6 +186,16 @@ class PlanBook:
             await self._audit(tx, "memwarden", f"step {state}", host, plan_id, {"n": n, "holds": holds})
             await self._show(tx, plan_id)
         self._outbox.wake()
+
+    async def killed(self, tx: AsyncConnection, plan_id: str, n: int, kill: Kill) -> None:
+        """A step's doing was a kill (systemd's, when what it stopped took too long): it belongs to the plan's story."""
+        row = (await tx.execute(select(steps).where(steps.c.plan == plan_id, steps.c.n == n))).one()
+        said = "\n".join([*([row.output] if row.output else []), *kill.evidence])
+        await tx.execute(update(steps).where(steps.c.plan == plan_id, steps.c.n == n).values(output=said[-4000:]))
+        detail = {"n": n, "pid": kill.pid, "unit": kill.unit}
+        host = (await tx.execute(select(plans.c.host).where(plans.c.id == plan_id))).scalar_one()
+        await self._audit(tx, "memwarden", "killed", host, plan_id, detail)
+        await self._show(tx, plan_id)
 
     async def _named(self, tx: AsyncConnection, request: Request, name: str) -> Plan | Refused:
         wanted = name.strip().lower()

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import difflib
 import getpass
+import ipaddress
 import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from remote.policy import Policy, Sizing
@@ -59,6 +61,8 @@ Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Id = Annotated[str, BeforeValidator(_text)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(_several)]
 PercentFigure = Annotated[float, Field(gt=0, le=100)]
+# Whoever knows it can make us look at a host: an empty one, as of an empty file, would let anybody.
+HookSecret = Annotated[SecretStr, Field(min_length=8)]
 Language = Literal["en", "ru"]
 RoleName = Literal["viewer", "approver", "admin"]
 
@@ -195,6 +199,96 @@ class SizingSettings(_Part):
     gunicorn_memory_max: Bytes = 600 << 20
 
 
+def _base(value: str) -> str:
+    """A web address without the slash at its end. Raises ValueError for what is none."""
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError('a web address is written like "https://sentry.io"')
+    return value.rstrip("/")
+
+
+Base = Annotated[str, AfterValidator(_base)]
+
+
+class SentryHookSettings(_Part):
+    """Hooks of a Sentry internal integration. `hosts` maps projects (slug or id) to hosts; with `token` Sentry gets a note."""
+
+    secret: HookSecret
+    hosts: dict[str, str] = Field(min_length=1)
+    words: Strings = ()
+    organization: str = Field("", pattern=r"^[A-Za-z0-9_-]*$")
+    base_url: Base = "https://sentry.io"
+    token: HookSecret | None = None
+
+    _files = model_validator(mode="before")(_read_secret_files)
+
+    @model_validator(mode="after")
+    def _token_is_safe(self) -> SentryHookSettings:
+        parts = urlsplit(self.base_url)
+        if self.token is not None and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            raise ValueError("base_url must begin with https:// where there is a token, which would be sent in the clear")
+        return self
+
+
+class AlertmanagerHookSettings(_Part):
+    """Webhooks of Prometheus Alertmanager. `hosts` maps values of the alerts' label `label` to hosts."""
+
+    token: HookSecret
+    hosts: dict[str, str] = Field(min_length=1)
+    label: str = "instance"
+    base_url: Base | None = None
+
+    _files = model_validator(mode="before")(_read_secret_files)
+
+
+class HookSettings(_Part):
+    """Where others may ask memwarden to look at a host. `public` allows an address that others can reach (docs/hooks.md)."""
+
+    listen: str
+    public: bool = False
+    sentry: SentryHookSettings | None = None
+    alertmanager: AlertmanagerHookSettings | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> HookSettings:
+        host, _ = self.address
+        if not (self.public or _is_loopback(host)):
+            raise ValueError(
+                f"listen = {self.listen!r} can be reached by others; listen on 127.0.0.1 behind a proxy, or say public = true"
+            )
+        if self.sentry is None and self.alertmanager is None:
+            raise ValueError("nobody may ask; add [hooks.sentry] or [hooks.alertmanager]")
+        return self
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The IP address and port of `listen`. Raises ValueError."""
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})", self.listen)
+        try:
+            host = str(ipaddress.ip_address(match[1] or match[2])) if match else ""
+        except ValueError:
+            host = ""
+        if match is None or not host or int(match[3]) > _LAST_PORT:
+            raise ValueError('listen is written like "127.0.0.1:8090" or "[::1]:8090"')
+        return host, int(match[3])
+
+    @property
+    def mapped(self) -> dict[str, dict[str, str]]:
+        """The `hosts` of each source that is set."""
+        sources = {"sentry": self.sentry, "alertmanager": self.alertmanager}
+        return {name: one.hosts for name, one in sources.items() if one is not None}
+
+
+_LAST_PORT = 65535
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class _Environment(EnvSettingsSource):
     """Values from the environment; one that is no JSON is the plain word it is (`MEMWARDEN_HOSTS__PROD__GROUPS=web`)."""
 
@@ -226,6 +320,7 @@ class Settings(BaseSettings):
     alerts: AlertSettings = AlertSettings()
     approvals: ApprovalSettings = ApprovalSettings()
     sizing: SizingSettings = SizingSettings()
+    hooks: HookSettings | None = None
     celery_stop_timeout: Seconds = 600.0
     log: Literal["debug", "info", "warning"] = "info"
 
@@ -256,7 +351,15 @@ class Settings(BaseSettings):
         for name, chat in self.chats.items():
             if chat.platform in {"telegram", "slack"} and getattr(self, chat.platform) is None:
                 raise ValueError(f"chats.{name}: there is no [{chat.platform}] with its token")
+        for source, hosts in (self.hooks.mapped if self.hooks else {}).items():
+            self._hooks_fit(f"hooks.{source}.hosts", hosts)
         return self
+
+    def _hooks_fit(self, where: str, hosts: dict[str, str]) -> None:
+        known = set(self.hosts) or {"local"}
+        for key, host in hosts.items():
+            if host not in known:
+                raise ValueError(f"{where}.{key}: there is no host {host!r}{_nearest(host, known)}")
 
     def _host_fits(self, name: str, host: HostSettings) -> None:
         try:
@@ -408,15 +511,15 @@ def _unknown_variables() -> list[str]:
 
 def _keys_beside(loc: tuple[int | str, ...]) -> set[str]:
     """The keys that would have been right where `loc` has an unknown one."""
-    parts: dict[str, type[BaseModel]] = {
-        "telegram": TelegramSettings,
-        "slack": SlackSettings,
-        "chats": ChatSettings,
-        "people": PersonSettings,
-        "hosts": HostSettings,
-        "alerts": AlertSettings,
-        "approvals": ApprovalSettings,
-        "sizing": SizingSettings,
-    }
-    model = parts.get(str(loc[0]), Settings) if len(loc) > 1 else Settings
+    model: type[BaseModel] = Settings
+    for step in loc[:-1]:
+        if step in model.model_fields:
+            model = _model_of(model.model_fields[str(step)].annotation) or model
     return set(model.model_fields)
+
+
+def _model_of(kind: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a type
+    """The part that a key holds: itself, or None, or a table of such parts by name."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    return next((model for model in map(_model_of, get_args(kind)) if model is not None), None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import random
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,31 +12,22 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from bot.alerts.kills import KillRule
 from bot.alerts.memory import MemoryRule
+from bot.follow import Follower
 from handlers.cards.host import Use, uses
 from remote.errors import HostError
-from remote.facts.base import Unreadable
-from remote.facts.journal import Journal, kills_since, parse_entry, watch_script
 from remote.facts.memory import MEMORY, Memory
 from remote.facts.processes import PROCESSES, Processes
 from remote.facts.units import UNITS, Units
-from remote.findings.death import Autopsy
-from remote.text import Mono, T
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from datetime import datetime
 
     from bot.parts import App
-    from remote.connect.base import Host
 
 log = structlog.get_logger(__name__)
 
 SWEEP_S = 5.0  # the sweep's own step: each host is due by its own `every`
 EXPIRE_S = 5.0
-LOOK_BACK = timedelta(hours=24)
-SAVE_S = 5.0  # a cursor that led to nothing is saved at most this often
-REMEMBER = timedelta(minutes=15)  # longer than any sign of a kill comes after another
-PATIENCE_S = 60.0
 WHO_S = 5.0
 
 
@@ -48,7 +38,8 @@ class Watch:
         """Nothing runs before `start`."""
         self._app = app
         self._memory = MemoryRule(app.settings, app.store, app.outbox, app.clock, self._who_holds)
-        self._kills = KillRule(app.settings, app.store, app.outbox, app.clock)
+        self._kills = KillRule(app.settings, app.store, app.outbox, app.clock, app.book.killed)
+        self._followers = {host: Follower(host, app, self._kills) for host in app.settings.hosts}
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         self._streams: list[asyncio.Task[None]] = []
         self._due: dict[str, datetime] = {}
@@ -63,12 +54,11 @@ class Watch:
         self._scheduler.configure(job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1})
         self._scheduler.add_job(self._sweep, "interval", seconds=step, id="sweep", next_run_time=self._app.clock.now())
         self._scheduler.add_job(self._app.book.expire, "interval", seconds=EXPIRE_S, id="expire")
+        self._scheduler.add_job(self._kills.settle, "interval", seconds=EXPIRE_S, id="settle")
         self._scheduler.add_job(self._app.outbox.prune, "interval", hours=6, id="prune")
+        self._scheduler.add_job(self._kills.prune, "interval", hours=6, id="prune kills")
         self._scheduler.start()
-        self._streams = [
-            asyncio.create_task(Stream(host, self._app, self._kills).follow(), name=f"journal {host}")
-            for host in self._app.settings.hosts
-        ]
+        self._streams = [asyncio.create_task(follower.run(), name=f"follow {host}") for host, follower in self._followers.items()]
 
     async def stop(self) -> None:
         """End the jobs and streams; what they kept stays."""
@@ -103,6 +93,7 @@ class Watch:
         if isinstance(memory, Memory):
             self._say_up(host)
             await self._memory.sample(host, memory)
+            await self._followers[host].sampled(memory)
         else:
             self._say_down(host, memory.kind)
 
@@ -128,90 +119,3 @@ class Watch:
         if host in self._down:
             self._down.discard(host)
             log.info("host can be sampled again", host=host)
-
-
-class Stream:
-    """Follows one host's journal from the cursor that was saved, over cuts and restarts of either side."""
-
-    def __init__(self, name: str, app: App, rule: KillRule) -> None:
-        """`rule` keeps what is found."""
-        self._name = name
-        self._app = app
-        self._rule = rule
-        self._cursor: str | None = None
-        self._boot_id = ""
-        self._quiet = ""
-        self._saved_at = app.clock.now()
-
-    async def follow(self) -> None:
-        """For ever; a host without a readable journal is tried again now and then."""
-        pause_s = 1.0
-        while True:
-            began = asyncio.get_running_loop().time()
-            try:
-                self._cursor = await self._rule.cursor(self._name) or await self._first_sight()
-                await self._listen()
-            except HostError as trouble:
-                self._say_ended(trouble.kind)
-            except Exception:
-                log.exception("the journal's stream broke", host=self._name)
-            if asyncio.get_running_loop().time() - began > PATIENCE_S:
-                pause_s, self._quiet = 1.0, ""
-            await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
-            pause_s = min(PATIENCE_S, pause_s * 2)
-
-    def _say_ended(self, kind: str) -> None:
-        """Once, until it has run for a while again."""
-        if self._quiet != kind:
-            self._quiet = kind
-            log.info("the journal's stream ended", host=self._name, kind=kind)
-
-    async def _first_sight(self) -> str:
-        """A host watched for the first time: one message for its last 24 hours, and the cursor to go on from."""
-        since = self._app.clock.now() - LOOK_BACK
-        journal_fact = kills_since(since)
-        answers = await self._host.ask(journal_fact, UNITS)
-        journal, units = answers[journal_fact], answers[UNITS]
-        if not isinstance(journal, Journal):
-            raise HostError("no-journal", journal.why)
-        autopsy = Autopsy(units=units if isinstance(units, Units) else None)
-        for entry in journal.entries:
-            autopsy.take(entry)
-        autopsy.settle()
-        if not journal.last_cursor:
-            return ""
-        boot_id = journal.entries[-1].boot_id if journal.entries else ""
-        await self._rule.keep(self._name, autopsy.kills, journal.last_cursor, boot_id, batch=f"first:{self._name}")
-        return journal.last_cursor
-
-    @property
-    def _host(self) -> Host:
-        return self._app.fleet.host(self._name)
-
-    async def _units(self) -> Units | None:
-        units = (await self._host.ask(UNITS))[UNITS]
-        return None if isinstance(units, Unreadable) else units
-
-    async def _listen(self) -> None:
-        """Read lines as they come. What happened while nobody listened is told in one message."""
-        autopsy = Autopsy(units=await self._units())
-        began = self._app.clock.now()
-        missed = f"missed:{self._name}:{began.timestamp():.0f}"
-        async with self._host.stream(watch_script(self._cursor or None)) as lines:
-            async for line in self._fresh(lines):
-                entry = parse_entry(line)
-                if entry is None or entry.cursor == self._cursor:
-                    continue
-                self._cursor, self._boot_id = entry.cursor, entry.boot_id or self._boot_id
-                found = autopsy.take(entry)
-                if found or self._app.clock.now() - self._saved_at > timedelta(seconds=SAVE_S):
-                    late = began - entry.at > timedelta(seconds=30)
-                    await self._rule.keep(self._name, tuple(found), self._cursor, self._boot_id, batch=missed if late else "")
-                    self._saved_at = self._app.clock.now()
-                    autopsy.forget(entry.at - REMEMBER)
-
-    async def _fresh(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for line in lines:
-            if line:
-                yield line
-        raise HostError("cut", T("The journal of {host} ended.", host=Mono(self._name)))

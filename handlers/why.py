@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from handlers.cards.failure import needed
-from handlers.cards.host import NO_UNITS
-from handlers.cards.journal import partial_lines
-from handlers.cards.kill import KillData, kill_card, kill_data, newest_first
+from handlers.cards.inquest import DAY, EVER, WEEK, Inquest, inquire, length
+from handlers.cards.kill import KillData, Past, kill_card, kill_data, past_of
 from handlers.command import Command
 from handlers.every import Part, every
 from handlers.ports.clock import Clock
+from handlers.ports.history import History
 from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Button, Line, Reply, Title
 from handlers.request import Request
 from handlers.words import split_number
-from remote.facts.base import Answers, Fact, Unreadable
-from remote.facts.journal import Journal, kills_since
-from remote.facts.memory import MEMORY
-from remote.facts.units import UNITS
-from remote.findings import death
+from remote.errors import HostError
 from remote.findings.death import Kill
-from remote.text import Mono, N, Span, T
+from remote.text import Mono, N, T
+
+Buttons = tuple[tuple[Button, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,45 +29,97 @@ class WhyData:
     kills: tuple[KillData, ...]
 
 
-async def run(request: Request, *, hosts: Hosts, clock: Clock) -> Reply:
-    """Read the kills of the last 24 h; with a pid, only that process's."""
-    words, pid = split_number(request.words, hosts.visible(request))
-    chosen = hosts.choose(request, words)
-    fact = kills_since(clock.now() - timedelta(hours=24))
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What looks at a host needs."""
 
-    async def look(host: str) -> Part:
-        answers = await hosts.ask(host, MEMORY, UNITS, fact)
-        found = tuple(kill for kill in _kills(host, answers, fact) if pid is None or kill.pid == pid)
-        data = WhyData(tuple(kill_data(kill) for kill in found))
-        if not found:
-            return Part(data, tuple(_none(host, pid, answers, fact)), ((Button(T("Memory"), f"/mem {host}"),),))
-        card = kill_card(host, found, clock.now())
-        return Part(data, card.blocks, ((Button(T("Top"), f"/top {host}"), Button(T("Fix"), f"/fix {host}", "good")),))
+    hosts: Hosts
+    clock: Clock
+    history: History
 
-    return await every(chosen, look)
+    async def day(self, host: str) -> Part:
+        """All that was killed in the last 24 h."""
+        found = await inquire(self.hosts, host, self.clock.now(), DAY)
+        return await self.part(found, found.kills) if found.kills else _nothing(found)
+
+    async def week(self, host: str, pid: int) -> Part | None:
+        """The kill of this pid in the last week; None where the host knows none."""
+        found = await inquire(self.hosts, host, self.clock.now(), WEEK)
+        kills = found.of(pid)
+        return await self.part(found, kills) if kills else None
+
+    async def ever(self, host: str, pid: int) -> Part:
+        """The kill of this pid: in the last week, else as far back as the journal goes."""
+        found = await inquire(self.hosts, host, self.clock.now(), WEEK)
+        more: tuple[Block, ...] = ()
+        if not found.of(pid):
+            try:
+                found = await inquire(self.hosts, host, self.clock.now(), EVER)
+            except HostError as error:
+                more = (Line(T("I could not look further back: {why}", why=error.text)),)
+        kills = found.of(pid)
+        return await self.part(found, kills) if kills else _nothing(found, pid, more)
+
+    async def part(self, found: Inquest, kills: tuple[Kill, ...]) -> Part:
+        """The card of these kills (at least one)."""
+        past = await self._past(found, kills[0])
+        card = kill_card(found.host, kills, self.clock.now(), past=past, machine_bytes=found.machine_bytes)
+        blocks = (*card.blocks, *found.gaps())
+        return Part(WhyData(tuple(map(kill_data, kills))), blocks, _elsewhere(card.buttons))
+
+    async def _past(self, found: Inquest, last: Kill) -> Past | None:
+        """How often it happened: by the bot's memory or by this journal, whichever reaches further back."""
+        if last.staged or last.counted:
+            return None
+        told = await self.history.past(found.host, last.unit, last.name, last.at)
+        read = past_of(found.kills, last)
+        return read if read.week > told.week else told
 
 
-def _kills(host: str, answers: Answers, fact: Fact[Journal]) -> tuple[Kill, ...]:
-    journal, units = needed(host, answers, fact), answers[UNITS]
-    return newest_first(death.kills(journal.entries, units=NO_UNITS if isinstance(units, Unreadable) else units))
-
-
-def _none(host: str, pid: int | None, answers: Answers, fact: Fact[Journal]) -> Iterator[Block]:
-    """Nothing was killed: say so, and what was looked at."""
+async def run(request: Request, *, hosts: Hosts, clock: Clock, history: History) -> Reply:
+    """The kills of the last 24 h; with a pid only that process's, from further back, and on whichever host knows it."""
+    visible = hosts.visible(request)
+    words, pid = split_number(request.words, visible)
+    look = _Look(hosts, clock, history)
     if pid is None:
-        yield Title(T("{host}: nothing was killed in the last 24 h", host=Mono(host)), "good")
-    else:
-        yield Title(T("{host}: no kill of pid {pid} in the last 24 h", host=Mono(host), pid=Mono(str(pid))))
-    journal, memory = answers[fact], answers[MEMORY]
-    if not isinstance(journal, Unreadable):
-        yield Line(T("I looked at the journal: kernel, systemd, OOM daemons, gunicorn, celery."))
-        yield from partial_lines(journal.partial)
-    if not isinstance(memory, Unreadable) and memory.oom_kills:
-        up = Span(memory.uptime_s)
-        yield Line(
-            N("The kernel counts {n} OOM kill since it started {time} ago.",
-              "The kernel counts {n} OOM kills since it started {time} ago.", memory.oom_kills, time=up)
-        )  # fmt: skip
+        return await every(hosts.choose(request, words), look.day)
+    if not words and len(visible) > 1:
+        return await _anywhere(visible, pid, look)
+    wanted = pid
+    return await every(hosts.choose(request, words), lambda host: look.ever(host, wanted))
+
+
+async def _anywhere(visible: Sequence[str], pid: int, look: _Look) -> Reply:
+    """A pid without a host: ask all of them, and show those that know it."""
+    buttons: list[Buttons] = []
+
+    async def one(host: str) -> Part:
+        part = await look.week(host, pid)
+        if part is None:
+            return Part(WhyData(()), ())
+        buttons.append(part.buttons)
+        return part
+
+    reply = await every(visible, one)
+    if buttons:
+        return replace(reply, buttons=buttons[0] if len(buttons) == 1 else ())
+    none = N(
+        "The host knows no kill of pid {pid} in the last {time}",
+        "None of {n} hosts knows a kill of pid {pid} in the last {time}",
+        len(visible), pid=Mono(str(pid)), time=length(WEEK),
+    )  # fmt: skip
+    further = T("{command} looks further back.", command=Mono(f"/why HOST {pid}"))
+    return replace(reply, blocks=(Title(none), Line(further), *reply.blocks))
+
+
+def _nothing(found: Inquest, pid: int | None = None, more: tuple[Block, ...] = ()) -> Part:
+    return Part(WhyData(()), (*found.nothing(pid), *more), ((Button(T("Memory"), f"/mem {found.host}"),),))
+
+
+def _elsewhere(buttons: Buttons) -> Buttons:
+    """The card's buttons but for the one that leads here."""
+    rows = (tuple(button for button in row if not button.command.startswith("/why ")) for row in buttons)
+    return tuple(row for row in rows if row)
 
 
 COMMAND = Command("why", T("What was killed, by whom and why"), "/why [HOST…] [PID]", run, ("/why prod", "/why prod 689792"))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
+
 from handlers.command import Refused, Usage
 from handlers.ports.hosts import Hosts
 from handlers.request import Request
 from remote.text import Mono, T
 
 SHOWN = 64  # of a word that made no sense
+LONGEST = timedelta(days=3660)
+
+_SPAN = re.compile(r"(\d{1,6})([mhdw])", re.ASCII)
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def split_number(words: tuple[str, ...], known: tuple[str, ...] = ()) -> tuple[tuple[str, ...], int | None]:
@@ -15,6 +22,21 @@ def split_number(words: tuple[str, ...], known: tuple[str, ...] = ()) -> tuple[t
     if words and words[-1].isascii() and words[-1].isdigit() and words[-1] not in known:
         return words[:-1], int(words[-1][:18])
     return words, None
+
+
+def split_window(words: tuple[str, ...], known: tuple[str, ...] = ()) -> tuple[tuple[str, ...], timedelta | None]:
+    """The words without a length of time at their end (`30m`, `24h`, `7d`, `2w`), and that length. A host (`known`) of such a
+    name stays a host. Raises Usage for one that is nothing, for more than ten years, and for a number without its unit."""
+    last = words[-1].lower() if words else ""
+    found = _SPAN.fullmatch(last)
+    if not words or words[-1] in known or not (found or (last.isascii() and last.isdigit())):
+        return words, None
+    window = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta()
+    if not timedelta() < window <= LONGEST:
+        raise Usage(
+            T("{word} is no length of time that I can look back. Say it like 30m, 24h, 7d or 2w.", word=Mono(last[:SHOWN]))
+        )
+    return words[:-1], window
 
 
 def within(number: int | None, default: int, most: int) -> int:

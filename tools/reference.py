@@ -34,8 +34,8 @@ console, this machine as host `local`, its user an admin. An example: [memwarden
 
 - A value can come from the environment instead: `MEMWARDEN_` and the path with `__`, for example
   `MEMWARDEN_TELEGRAM__TOKEN` or `MEMWARDEN_HOSTS__PROD__PORT`. The environment wins over the file.
-- In `[telegram]` and `[slack]`, `KEY_file = "PATH"` reads the value of KEY from a file. A path that is not absolute is looked
-  up in `$CREDENTIALS_DIRECTORY` when that is set (systemd's `LoadCredential=`).
+- In `[telegram]`, `[slack]` and the parts of `[hooks]`, `KEY_file = "PATH"` reads the value of KEY from a file. A path that is
+  not absolute is looked up in `$CREDENTIALS_DIRECTORY` when that is set (systemd's `LoadCredential=`).
 - An unknown key is an error that names the nearest right one. `memwarden check` reads the settings and tries all they name.
 - A duration is `"90s"`, `"15m"`, `"4h"` or `"1d"`; a plain number is seconds. A size is `"600M"` (K, M, G, T, of 1024); a
   plain number is bytes. An id can be written as a number or a string. Where a list stands, one word may stand alone.
@@ -76,6 +76,24 @@ PARTS: tuple[tuple[str, str, str, type[BaseModel]], ...] = (
         "[sizing]",
         "How many workers a server bears, by RAM rounded to the nearest GiB. More are a finding of `/mem` and `/fix`.",
         settings.SizingSettings,
+    ),
+    (
+        "hooks",
+        "[hooks]",
+        "Where others may ask memwarden to look at a host: [hooks.md](hooks.md). Without this part nothing listens.",
+        settings.HookSettings,
+    ),
+    (
+        "hooks.sentry",
+        "[hooks.sentry]",
+        "`POST /hooks/sentry`: the webhook of a Sentry internal integration.",
+        settings.SentryHookSettings,
+    ),
+    (
+        "hooks.alertmanager",
+        "[hooks.alertmanager]",
+        "`POST /hooks/alertmanager`: a webhook receiver of Prometheus Alertmanager.",
+        settings.AlertmanagerHookSettings,
     ),
 )
 
@@ -132,6 +150,18 @@ MEANING = {
     "sizing.gunicorn_max_requests": "Requests after which a gunicorn worker should be replaced.",
     "sizing.celery_max_tasks_per_child": "Tasks after which a celery pool process should be replaced.",
     "sizing.gunicorn_memory_max": "The least MemoryMax of a gunicorn unit.",
+    "hooks.listen": 'IP address and port, `"127.0.0.1:8090"` or `"[::1]:8090"`.',
+    "hooks.public": "`true` allows an address that is not loopback. There is no TLS here: put a proxy in front.",
+    "hooks.sentry.secret": "The integration's Client Secret, which signs its webhooks.",
+    "hooks.sentry.hosts": 'Which host a project runs on, by the project\'s slug or id: `{ "teaching-panel" = "prod" }`.',
+    "hooks.sentry.words": 'Look only when an issue has one of these in its title or message: `["SIGKILL", "out of memory"]`.',
+    "hooks.sentry.organization": "The organization's slug, for links and notes.",
+    "hooks.sentry.base_url": "Where your Sentry is. Links lead there, and notes are sent nowhere else.",
+    "hooks.sentry.token": "An auth token with `event:write`: what was found is left as a note at the issue.",
+    "hooks.alertmanager.token": "What Alertmanager must send as `Authorization: Bearer …`.",
+    "hooks.alertmanager.hosts": 'Which host a label\'s value means: `{ "203.0.113.7:9100" = "prod" }`.',
+    "hooks.alertmanager.label": "The label to look at.",
+    "hooks.alertmanager.base_url": "Where your Alertmanager is, for links.",
 }
 
 # The readers of bot/settings.py, and what they read.
@@ -168,7 +198,7 @@ def parts_of_settings() -> Iterator[str]:
 
 def _own_keys(name: str, model: type[BaseModel]) -> list[str]:
     parts = {part for part, *_ in PARTS}
-    return [key for key in model.model_fields if name or key not in parts]
+    return [key for key in model.model_fields if (f"{name}.{key}" if name else key) not in parts]
 
 
 def _part(name: str, heading: str, told: str, model: type[BaseModel]) -> str:

@@ -1,162 +1,265 @@
-"""The kill rule: every kill one row, told once; kills of one storm share a message that names each pid."""
+"""The kill rule: every kill one row, told once; kills of one storm share a message; how loud one is follows from its cause."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, or_, select, true, update
+from sqlalchemy import delete, func, insert, or_, select, true, update
 
+from bot.alerts import staged
 from bot.alerts.routing import told_about
-from bot.store.tables import cursors, kills
-from handlers.cards.kill import kill_card
-from remote.findings.death import Kill
-from remote.text import dump, load_text
+from bot.alerts.rows import dump_kill, kernel_made, load_kill
+from bot.history import week_of
+from bot.store.tables import journals, kills, plans, steps, tallies
+from handlers.cards.kill import LOUD, Past, kill_card
+from remote.findings.kill import COUNTED_S, JOIN_S, NEAR_S, join, same_kill
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.outbox import Outbox
     from bot.settings import Settings
     from bot.store import Store
     from handlers.ports.clock import Clock
+    from remote.findings.death import Kill
 
-JOIN_S = 60.0  # signs of one kill come within this: gunicorn's a second later, celery's after ten (kills.md 1.5, 1.6)
+    OnPlan = Callable[[AsyncConnection, str, int, Kill], Awaitable[None]]
+
 STORM_S = 120.0  # kills within this of the last one share its message
+FINAL_S = 20.0  # so long after its last sign no more is waited for: celery's comes after ten seconds (kills.md 1.6)
 NEARBY = 200  # how many of a boot's newest kills are looked at for one that this may be a second sight of
-RANK = {"guess": 0, "likely": 1, "certain": 2}
+SHOWN = 60  # so many kills of one message are named, the rest is counted
+TIMEOUTS = frozenset({"worker-timeout", "time-limit"})
+OFTEN, HOUR = 3, timedelta(hours=1)  # timeouts sound at the third in an hour
+KEEP = timedelta(days=120)
+# What systemd does to a unit that a plan stops; clocks of bot and host may differ by so much.
+BY_PLAN, SKEW = frozenset({"stop-timeout", "unknown", "manual"}), timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far one stream of a host's journal was read. `gap` is the message of what was missed, while that is caught up."""
+
+    stream: str
+    cursor: str
+    boot_id: str = ""
+    gap: str = ""
 
 
 class KillRule:
     """Keeps kills, joins their signs, tells each once."""
 
-    def __init__(self, settings: Settings, store: Store, outbox: Outbox, clock: Clock) -> None:
-        """Stateless: all it knows is in the rows."""
+    def __init__(self, settings: Settings, store: Store, outbox: Outbox, clock: Clock, on_plan: OnPlan | None = None) -> None:
+        """Stateless: all it knows is in the rows. `on_plan(tx, plan, step number, kill)` shows a kill on a plan's own card."""
         self._settings = settings
         self._store = store
         self._outbox = outbox
         self._clock = clock
+        self._on_plan = on_plan
 
-    async def cursor(self, host: str) -> str | None:
-        """How far the host's journal was read; None when it was never watched."""
+    async def mark(self, host: str, stream: str) -> Mark | None:
+        """How far this stream was read; None when the host was never watched."""
+        query = select(journals).where(journals.c.host == host, journals.c.stream == stream)
         async with self._store.connect() as tx:
-            return (await tx.execute(select(cursors.c.cursor).where(cursors.c.host == host))).scalar()
+            row = (await tx.execute(query)).one_or_none()
+        return None if row is None else Mark(stream, row.cursor, row.boot_id, row.gap)
 
-    async def keep(self, host: str, found: Sequence[Kill], cursor: str, boot_id: str, *, batch: str = "") -> None:
-        """Keep kills (new ones, or known ones with more evidence) and the cursor that led to them, in one transaction.
+    async def keep(self, host: str, found: Sequence[Kill], *marks: Mark, batch: str = "") -> None:
+        """Keep kills (new ones, or known ones with more evidence) and how far was read to find them, in one transaction.
 
-        `batch` names what was missed and is told together in one message; empty for what happens now.
+        `batch` is the message that tells what was missed; empty for what happens now. What users stage in slices of their own
+        is counted after the others were told: it never uses up their room.
         """
+        ours, theirs = staged.apart(found)
+        if ours and theirs:
+            await self._keep(host, ours, (), (), batch)
+            ours = ()
+        await self._keep(host, ours, theirs, marks, batch)
+
+    async def _keep(self, host: str, ours: Sequence[Kill], theirs: Sequence[Kill], marks: Sequence[Mark], batch: str) -> None:
         async with self._store.begin() as tx:
-            cards: dict[str, None] = {}
-            for kill in found:
-                cards[await self._one(tx, host, kill, batch)] = None
-            for card in cards:
-                await self._show(tx, host, card)
-            await self._save(tx, host, cursor, boot_id)
-        if found:
+            await self.add(tx, host, ours, batch=batch)
+            await staged.count(tx, host, theirs, self._clock.now())
+            await staged.show(tx, host, self._settings, self._outbox, self._clock.now())
+            for mark in marks:
+                await self._save(tx, host, mark)
+        if ours or theirs:
             self._outbox.wake()
 
-    async def _one(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> str:
-        """Keep one kill; gives the key of the message that tells it."""
-        query = select(kills).where(kills.c.host == host, kills.c.boot_id == kill.boot_id)
+    async def add(self, tx: AsyncConnection, host: str, found: Sequence[Kill], *, batch: str = "") -> tuple[str, ...]:
+        """Keep kills within a transaction, new or known; gives the message that tells each (empty: a plan's card)."""
+        sights = [await self._one(tx, host, kill, batch) for kill in found]
+        for told in dict.fromkeys(told for told, _ in sights):
+            await self._show(tx, host, told, anew=(told, True) in sights)
+        return tuple(told for told, _ in sights)
+
+    async def missing(self, host: str, lost: Sequence[Kill]) -> None:
+        """Keep kills that only a counter knows of, each a row of its own; a line that comes later takes one of them in."""
+        async with self._store.begin() as tx:
+            cards = dict.fromkeys([await self._new(tx, host, kill, "") for kill in lost])
+            for told in cards:
+                await self._show(tx, host, told)
+        self._outbox.wake()
+
+    async def settle(self) -> None:
+        """Call final what got no more evidence for a while, and show that; tell what users staged since."""
+        now = self._clock.now()
+        due = select(kills).where(kills.c.final.is_(False), kills.c.seen_at <= now - timedelta(seconds=FINAL_S))
+        async with self._store.connect() as tx:
+            waits = (await tx.execute(due.limit(1))).first() is not None or await staged.waits(tx, now)
+        if not waits:
+            return
+        async with self._store.begin() as tx:
+            rows = (await tx.execute(due.limit(NEARBY))).all()
+            for row in rows:
+                data = {**row.data, "final": True}
+                await tx.execute(update(kills).where(kills.c.id == row.id).values(final=True, data=data))
+            for host, told in dict.fromkeys((row.host, row.told) for row in rows):
+                await self._show(tx, host, told)
+            for host in self._settings.hosts:
+                await staged.show(tx, host, self._settings, self._outbox, now)
+        self._outbox.wake()
+
+    async def prune(self) -> None:
+        """Forget kills of long ago, but those of a boot that still runs: its counter is held against them."""
+        running = select(tallies.c.boot_id)
+        old = kills.c.at < self._clock.now() - KEEP
+        async with self._store.begin() as tx:
+            await tx.execute(delete(kills).where(old, kills.c.boot_id.not_in(running)))
+
+    async def _one(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> tuple[str, bool]:
+        """Keep one sight of a kill; gives the message that tells it, and whether that must be shown anew to be heard."""
+        row = await self._known(tx, host, kill)
+        if row is None:
+            return await self._new(tx, host, kill, batch), False
+        whole = await self._by_plan(tx, host, join(load_kill(row.data), kill), first=row.cause != "plan")
+        told = str(row.told) or (await self._message(tx, host, whole, batch) if whole.cause != "plan" else "")
+        loud = row.loud or await self._sounds(tx, host, whole)
+        values = self._values(whole, told=told, loud=loud, changed=dump_kill(whole) != row.data, row=row)
+        await tx.execute(update(kills).where(kills.c.id == row.id).values(**values))
+        return told, loud and not row.loud
+
+    async def _known(self, tx: AsyncConnection, host: str, kill: Kill) -> Any:  # noqa: ANN401 - a row of kills
+        """The row that this is another sight of: the same process, or one that lacks its pid."""
+        here = select(kills).where(kills.c.host == host, kills.c.boot_id == kill.boot_id)
+        near = timedelta(seconds=JOIN_S)
         same = true() if kill.pid is None else or_(kills.c.pid == kill.pid, kills.c.pid.is_(None))
-        for row in (await tx.execute(query.where(same).order_by(kills.c.id.desc()).limit(NEARBY))).all():
-            known = _load(row.data)
-            if one_kill(known, kill):
-                whole = join(known, kill)
-                await tx.execute(update(kills).where(kills.c.id == row.id).values(pid=whole.pid, data=_dump(whole)))
-                return str(row.told)
-        told = f"kills:{batch}" if batch else await self._storm(tx, host, kill)
-        made = await tx.execute(
-            insert(kills).values(
-                host=host,
-                boot_id=kill.boot_id,
-                pid=kill.pid,
-                monotonic_us=kill.monotonic_us,
-                at=kill.at,
-                told=told,
-                data=_dump(kill),
-            )
-        )
-        if told:
+        query = here.where(same, kills.c.at >= kill.at - near, kills.c.at <= kill.at + near)
+        rows = (await tx.execute(query.order_by(kills.c.id.desc()).limit(NEARBY))).all()
+        # The process itself first: what only a counter knows of is another one's.
+        for row in sorted(rows, key=lambda row: row.pid != kill.pid):
+            if same_kill(load_kill(row.data), kill):
+                return row
+        return await self._lost(tx, here, kill) if kill.pid is not None and kernel_made(kill) else None
+
+    async def _lost(self, tx: AsyncConnection, here: Select[Any], kill: Kill) -> Any:  # noqa: ANN401 - a row of kills
+        """A kill that only the counter knew of, whose late line this is: journald starves while memory is short."""
+        before, after = timedelta(seconds=NEAR_S), timedelta(seconds=COUNTED_S)
+        query = here.where(kills.c.pid.is_(None), kills.c.at >= kill.at - before, kills.c.at <= kill.at + after)
+        rows = [row for row in (await tx.execute(query.order_by(kills.c.id))).all() if row.data["counted"]]
+        fitting = (row for row in rows if same_kill(load_kill(row.data), kill))
+        return next(iter(sorted(fitting, key=lambda row: row.unit is None)), None)
+
+    async def _new(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> str:
+        kill = await self._by_plan(tx, host, kill, first=True)
+        loud = await self._sounds(tx, host, kill)
+        told = "" if kill.cause == "plan" else batch or await self._storm(tx, host, kill, loud=loud)
+        values = {"host": host, "boot_id": kill.boot_id, "monotonic_us": kill.monotonic_us, "at": kill.at}
+        made = await tx.execute(insert(kills).values(**values, **self._values(kill, told=told, loud=loud, changed=True)))
+        if told or kill.cause == "plan":
             return told
         assert made.inserted_primary_key is not None  # noqa: S101 - for the type checker: an insert of one row
         told = f"kills:{made.inserted_primary_key[0]}"
         await tx.execute(update(kills).where(kills.c.id == made.inserted_primary_key[0]).values(told=told))
         return told
 
-    async def _storm(self, tx: AsyncConnection, host: str, kill: Kill) -> str:
-        """The message of a kill just before this one, if there is one; not for ever: an edit makes no sound, and a program that
-        dies every minute is told anew as often as an incident that lasts."""
-        near = timedelta(seconds=STORM_S)
-        query = (
-            select(kills.c.told)
-            .where(kills.c.host == host, kills.c.at >= kill.at - near, kills.c.at <= kill.at + near)
-            .order_by(kills.c.at.desc())
-            .limit(1)
-        )
-        told = (await tx.execute(query)).scalar() or ""
-        first = select(kills.c.at).where(kills.c.host == host, kills.c.told == told).order_by(kills.c.at).limit(1)
-        began = (await tx.execute(first)).scalar()
-        lasts = timedelta(seconds=self._settings.alerts_of(host).repeat)
-        return told if began is None or kill.at - began < lasts else ""
-
-    async def _show(self, tx: AsyncConnection, host: str, key: str) -> None:
-        """The card of all kills that this message tells."""
-        rows = (await tx.execute(select(kills).where(kills.c.host == host, kills.c.told == key).order_by(kills.c.at))).all()
-        card = replace(kill_card(host, tuple(_load(row.data) for row in rows), self._clock.now()), key=key, loud=True)
-        for place in told_about(self._settings, host):
-            await self._outbox.post(tx, place, card, key)
-
-    async def _save(self, tx: AsyncConnection, host: str, cursor: str, boot_id: str) -> None:
+    def _values(self, kill: Kill, *, told: str, loud: bool, changed: bool, row: Any = None) -> dict[str, Any]:  # noqa: ANN401
         now = self._clock.now()
-        values = {"cursor": cursor, "boot_id": boot_id, "saved_at": now}
-        done = await tx.execute(update(cursors).where(cursors.c.host == host).values(**values))
+        seen_at = now if changed else row.seen_at
+        # What is caught up long after has all its evidence already; what was final stays it, whatever comes still.
+        final = now - kill.at > timedelta(seconds=3 * FINAL_S) or (row is not None and row.final)
+        return {
+            "pid": kill.pid, "unit": kill.unit, "name": kill.name, "cause": kill.cause, "kernel": kernel_made(kill),
+            "told": told, "loud": loud, "final": final, "seen_at": seen_at, "data": dump_kill(replace(kill, final=final)),
+        }  # fmt: skip
+
+    async def _message(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> str:
+        """A message for a kill that had none."""
+        loud = await self._sounds(tx, host, kill)
+        return batch or await self._storm(tx, host, kill, loud=loud) or f"kills:{kill.boot_id}:{kill.pid}:{kill.monotonic_us}"
+
+    async def _storm(self, tx: AsyncConnection, host: str, kill: Kill, *, loud: bool) -> str:
+        """The message of a kill just before this one, if there is one that is as loud; not for ever: an edit makes no sound,
+        and a program that dies every minute is told anew as often as an incident that lasts."""
+        near = timedelta(seconds=STORM_S)
+        here = select(kills.c.told, kills.c.loud).where(kills.c.host == host, kills.c.told.startswith("kills:"))
+        query = here.where(kills.c.at >= kill.at - near, kills.c.at <= kill.at + near)
+        rows = (await tx.execute(query.order_by(kills.c.at.desc()).limit(NEARBY))).all()
+        told = next((row.told for row in rows if row.loud >= loud), "")
+        began = (await tx.execute(select(func.min(kills.c.at)).where(kills.c.host == host, kills.c.told == told))).scalar()
+        lasts = timedelta(seconds=self._settings.alerts_of(host).repeat)
+        return str(told) if told and (began is None or kill.at - began < lasts) else ""
+
+    async def _sounds(self, tx: AsyncConnection, host: str, kill: Kill) -> bool:
+        """Whether this kill makes a sound: by its cause; a timeout at the third in an hour."""
+        if kill.cause not in TIMEOUTS:
+            return kill.cause in LOUD
+        query = select(kills.c.loud).where(
+            kills.c.host == host, kills.c.unit == kill.unit, kills.c.cause == kill.cause, kills.c.at > kill.at - HOUR,
+            kills.c.at <= kill.at, or_(kills.c.pid != kill.pid, kills.c.boot_id != kill.boot_id),
+        )  # fmt: skip
+        quiet = 0
+        for (loud,) in (await tx.execute(query.order_by(kills.c.at.desc()).limit(OFTEN))).all():
+            if loud:
+                break
+            quiet += 1
+        return quiet >= OFTEN - 1
+
+    async def _by_plan(self, tx: AsyncConnection, host: str, kill: Kill, *, first: bool) -> Kill:
+        """A kill by a step of our own plan is that plan's: it goes onto its card and is no new alert."""
+        if kill.cause not in BY_PLAN or kill.unit is None:
+            return kill
+        at = kill.at
+        query = (
+            select(plans.c.id, plans.c.code, plans.c.draft, steps.c.n)
+            .join(steps, steps.c.plan == plans.c.id)
+            .where(plans.c.host == host, steps.c.started_at <= at + SKEW)
+            .where(or_(steps.c.ended_at.is_(None), steps.c.ended_at >= at - SKEW))
+            .order_by(steps.c.started_at.desc())
+        )
+        for row in (await tx.execute(query)).all():
+            if row.draft["steps"][row.n]["target"] == kill.unit:
+                kill = replace(kill, cause="plan", confidence="certain", by=row.code)
+                if first and self._on_plan is not None:
+                    await self._on_plan(tx, row.id, row.n, kill)
+                return kill
+        return kill
+
+    async def _show(self, tx: AsyncConnection, host: str, key: str, *, anew: bool = False) -> None:
+        """The card of all kills that this message tells."""
+        mine = (kills.c.host == host, kills.c.told == key)
+        query = select(kills).where(*mine).order_by(kills.c.at.desc(), kills.c.id.desc()).limit(SHOWN)
+        rows = (await tx.execute(query)).all()
+        if not key or not rows:
+            return
+        total, loud = (await tx.execute(select(func.count(), func.max(kills.c.loud)).where(*mine))).one()
+        shown = tuple(load_kill(row.data) for row in rows)
+        card = kill_card(host, shown, self._clock.now(), past=await self._past(tx, host, shown[0]), total=total)
+        for place in told_about(self._settings, host):
+            await self._outbox.post(tx, place, replace(card, key=key, loud=bool(loud)), key, fresh=anew)
+
+    async def _past(self, tx: AsyncConnection, host: str, last: Kill) -> Past:
+        return await week_of(tx, host, last.unit, last.name, last.at)
+
+    async def _save(self, tx: AsyncConnection, host: str, mark: Mark) -> None:
+        now = self._clock.now()
+        values = {"cursor": mark.cursor, "boot_id": mark.boot_id, "gap": mark.gap, "saved_at": now}
+        here = (journals.c.host == host, journals.c.stream == mark.stream)
+        done = await tx.execute(update(journals).where(*here).values(**values))
         if done.rowcount == 0:
-            await tx.execute(insert(cursors).values(host=host, first_at=now, **values))
-
-
-def one_kill(known: Kill, more: Kill) -> bool:
-    """Whether two sights are of one kill: the same process, or one of them only knows the unit and came without a pid."""
-    if abs((known.at - more.at).total_seconds()) > JOIN_S:
-        return False
-    if known.pid is not None and more.pid is not None:
-        return known.pid == more.pid
-    again = known.pid is more.pid and known.monotonic_us == more.monotonic_us  # read twice: a journal may say a line again
-    return known.unit == more.unit and (again or (known.unit is not None and not (known.final and more.final)))
-
-
-def join(known: Kill, more: Kill) -> Kill:
-    """Two sights of one kill: the surer one's verdict, with the lines of both."""
-    best, other = (more, known) if RANK[more.confidence] >= RANK[known.confidence] else (known, more)
-    lines = tuple(dict.fromkeys((*known.evidence, *more.evidence)))
-    return replace(
-        best,
-        pid=best.pid if best.pid is not None else other.pid,
-        name=best.name or other.name,
-        at=min(known.at, more.at),
-        unit=best.unit or other.unit,
-        limit_bytes=best.limit_bytes if best.limit_bytes is not None else other.limit_bytes,
-        rss_bytes=best.rss_bytes if best.rss_bytes is not None else other.rss_bytes,
-        evidence=lines,
-        stopped_unit=known.stopped_unit or more.stopped_unit,
-    )
-
-
-def _dump(kill: Kill) -> dict[str, Any]:
-    return {**asdict(kill), "at": kill.at.isoformat(), "advice": dump(kill.advice)}
-
-
-def _load(data: dict[str, Any]) -> Kill:
-    return Kill(
-        **{
-            **data,
-            "at": datetime.fromisoformat(data["at"]),
-            "advice": load_text(data["advice"]),
-            "evidence": tuple(data["evidence"]),
-        }
-    )
+            await tx.execute(insert(journals).values(host=host, stream=mark.stream, first_at=now, **values))

@@ -48,7 +48,7 @@ _UPDATES = [
 _READ = {
     "Update": {"update_id", "message", "callback_query", "my_chat_member"},
     "Message": {
-        "message_id", "date", "chat", "from_user", "sender_chat", "forward_origin", "via_bot", "text", "entities",
+        "message_id", "date", "chat", "from_user", "sender_chat", "forward_origin", "via_bot", "text", "caption", "entities",
         "message_thread_id", "is_topic_message", "migrate_to_chat_id", "migrate_from_chat_id",
     },
     "Chat": {"id", "type", "title", "username", "first_name", "last_name", "is_forum"},

@@ -39,9 +39,10 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """A command somebody typed. `event_id` is the same when the platform delivers it twice. `at` is the platform's time of it.
+    """A command somebody typed, or a log line that they passed on. `event_id` is the same when the platform delivers it twice.
 
-    `text` begins with the command, slash or not (`/mem prod`, `mem prod`). `private` is a chat of two.
+    `at` is the platform's time of it. `text` begins with the command, slash or not (`/mem prod`, `mem prod`), or holds a log
+    line that tells of a killed process (handlers/quoted.py), which may be forwarded: it only asks. `private` is a chat of two.
     """
 
     event_id: str

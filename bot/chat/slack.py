@@ -33,6 +33,7 @@ from bot.chat.base import Address, ChatDown, Pressed, Sender, SendFailed, Typed
 from bot.chat.blockkit import blocks, escape, plain_text, preview
 from bot.clock import SystemClock
 from bot.i18n import ENGLISH, render
+from handlers.quoted import quoted
 from remote.text import Listing, Mono, T, Text
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ class Slack:
         with self._busy():
             address = Address("slack", str(event["channel"]), str(event.get("thread_ts") or ""))
             at = datetime.fromtimestamp(float(event["ts"]), UTC)
-            text = _typed(str(event.get("text") or ""), self._me.user if self._me else "")
+            text = _meant(event, self._me.user if self._me else "")
             sender = self._sender(str(event["user"]), "", *_teams(body, event))
             await self._take(f"slack:{body['event_id']}", sender, address, text or "/help", at)
 
@@ -487,6 +488,16 @@ def _typed(text: str, me: str = "") -> str:
     text = re.sub(r"<(?:[^<>|]*\|)?([^<>|]*)>", r"\1", text)
     text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
     return " ".join(text.strip().strip("`").split())
+
+
+def _meant(event: Json, me: str) -> str:
+    """The command after the mention; without one a log line of a kill, before the mention or in a message that was shared."""
+    said = str(event.get("text") or "")
+    command = _typed(said, me)
+    if command:
+        return command
+    shared = [str(one.get("text") or "") for one in event.get("attachments") or () if isinstance(one, dict)]
+    return next((line for line in map(_typed, (said, *shared)) if quoted(line) is not None), "")
 
 
 def _teams(body: Json, event: Json) -> tuple[object, ...]:

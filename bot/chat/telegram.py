@@ -19,6 +19,7 @@ from bot.chat.layout import clean, cut
 from bot.clock import SystemClock
 from bot.i18n import ENGLISH, LANGUAGES, render
 from bot.logs import hide
+from handlers.quoted import quoted
 from remote.text import Mono, Span, T, Text
 
 if TYPE_CHECKING:
@@ -272,12 +273,12 @@ class Telegram:
         if message.migrate_to_chat_id is not None:
             self._note_move(str(message.chat.id), str(message.migrate_to_chat_id))
         private = message.chat.type == "private"
-        text = self._for_us(message.text or "", private=private)
+        passed_on = _passed_on(message)
+        text = passed_on or self._for_us(message.text or "", private=private)
         if message.from_user is None or not text:
             return None
-        return Typed(
-            f"telegram:{update_id}", _author(message, message.from_user), self._address(message), text, message.date, private
-        )
+        sender = _author(message, message.from_user, may_forward=bool(passed_on))
+        return Typed(f"telegram:{update_id}", sender, self._address(message), text, message.date, private)
 
     def _for_us(self, text: str, *, private: bool) -> str:
         """The command's text without `@OurName`; empty when it is nobody's or another bot's."""
@@ -527,9 +528,17 @@ def _sender(person: User) -> Sender:
     return Sender(str(person.id), cut(clean(person.full_name), LABEL_COLUMNS), language, anonymous)
 
 
-def _author(message: Message, person: User) -> Sender:
-    """Who wrote a message; nobody in particular when it was forwarded, or written as a chat, a channel or through a bot."""
-    masked = message.sender_chat or message.forward_origin or message.via_bot
+def _passed_on(message: Message) -> str:
+    """The text or caption that holds a log line of a kill; empty for every other one."""
+    return next((text for text in (message.text, message.caption) if text and quoted(text) is not None), "")
+
+
+def _author(message: Message, person: User, *, may_forward: bool = False) -> Sender:
+    """Who wrote a message; nobody in particular when it was written as a chat, a channel or through a bot, or was forwarded.
+
+    `may_forward`: it only asks, so that whoever forwarded it is the one who asks.
+    """
+    masked = message.sender_chat or message.via_bot or (message.forward_origin and not may_forward)
     return replace(_sender(person), anonymous=True) if masked else _sender(person)
 
 

@@ -144,6 +144,27 @@ audit = Table(
     Column("detail", JSON, nullable=False),
 )
 
+# What somebody outside asked of a host (bot/hooks): `asked` until the host was looked at, then `told` (the message with the key
+# `told` tells the kill) or `none`. `note` is what the asker is still to be told, None when there is nothing (more).
+hooks = Table(
+    "hooks",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("source", String, nullable=False),
+    Column("host", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("label", String, nullable=False),
+    Column("title", String, nullable=False),
+    Column("pid", Integer),
+    Column("state", String, nullable=False, default="asked"),
+    Column("told", String, nullable=False, default=""),
+    Column("note", Text),
+    Column("at", Moment, nullable=False, index=True),
+    Column("due_at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Index("ix_hooks_state", "state", "host"),
+)
+
 # A thing wrong, from first sign to its end; at most one open for each key (`memory:prod`).
 incidents = Table(
     "incidents",
@@ -167,7 +188,9 @@ incidents = Table(
     ),
 )
 
-# One row a kill, opened by whichever sign comes first, joined by (host, boot, pid) within the time that alerts/kills.py states.
+# One row a kill, opened by whichever sign comes first, joined by (host, boot, pid) within the time that remote/findings states.
+# `told` is the key of the message that tells it (empty: none does), `loud` whether it was told with a sound, `seen_at` when a
+# sign of it last came (our clock), `final` that no more is waited for, `kernel` that the kernel's OOM killer did and counted it.
 kills = Table(
     "kills",
     metadata,
@@ -177,20 +200,62 @@ kills = Table(
     Column("pid", Integer),
     Column("monotonic_us", Integer, nullable=False),
     Column("at", Moment, nullable=False),
+    Column("unit", String),
+    Column("name", String, nullable=False, default=""),
+    Column("cause", String, nullable=False, default=""),
+    Column("kernel", Boolean, nullable=False, default=False),
     Column("told", String, nullable=False, default=""),
+    Column("loud", Boolean, nullable=False, default=False),
+    Column("final", Boolean, nullable=False, default=True),
+    Column("seen_at", Moment, nullable=False),
     Column("data", JSON, nullable=False),
     Index("ix_kills_where", "host", "boot_id", "pid"),
+    Index("ix_kills_when", "host", "at"),
+    Index("ix_kills_told", "told"),
+    Index("ix_kills_open", "seen_at", sqlite_where=text("final = 0")),
 )
 
-# How far each host's journal has been read; saved in the transaction that keeps what was read.
-cursors = Table(
-    "cursors",
+# Kills that somebody stages in a slice of his own: a count a user and hour, never a row a kill (10,000 are soon made).
+staged = Table(
+    "staged",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("host", String, nullable=False),
+    Column("uid", Integer, nullable=False),
+    Column("boot_id", String, nullable=False),
+    Column("began_at", Moment, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("shown", Integer, nullable=False, default=0),
+    Column("shown_at", Moment),
+    Column("data", JSON, nullable=False),
+    Index("ix_staged_whose", "host", "uid", "began_at"),
+)
+
+# How far each stream of a host's journal has been read; saved in the transaction that keeps what was read. `gap` is the key of
+# the message that tells what was missed, while it is being caught up.
+journals = Table(
+    "journals",
     metadata,
     Column("host", String, primary_key=True),
+    Column("stream", String, primary_key=True),
     Column("cursor", String, nullable=False),
     Column("boot_id", String, nullable=False),
+    Column("gap", String, nullable=False, default=""),
     Column("saved_at", Moment, nullable=False),
     Column("first_at", Moment, nullable=False),
+)
+
+# What the kernel of each host had counted in this boot before the kills that we know of (`base`), to hold its counter against
+# our rows; `groups` is the last balanced reading by cgroup, to tell where a lost one was.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("host", String, primary_key=True),
+    Column("boot_id", String, nullable=False),
+    Column("booted_at", Moment, nullable=False),
+    Column("base", Integer, nullable=False),
+    Column("groups", JSON, nullable=False),
 )
 
 # Single values of this store: `key` seals command lines in plans, `watched_until` is when the process last lived.

@@ -12,7 +12,10 @@ _WORDS: Mapping[str, Text] = {
     "volatile": T("The journal is not kept on disk: what was before the last start is lost."),
     "cut": T("The journal said more than I read."),
     "dmesg": T("There is no journal: I read the kernel's own buffer."),
+    "syslog": T("There is no journal: I read log files, where anybody may write; what they say is a guess."),
 }
+INSTEAD = {"dmesg", "syslog"}
+"""The words that say that there is no journal, and what was read in its place."""
 
 
 def partial_lines(partial: str) -> Iterator[Line]:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from handlers.cards.host import look_buttons
-from handlers.reply import Block, Code, Fold, Line, Reply, Title
-from remote.findings.death import Cause, Confidence, Kill
-from remote.text import Listing, Mono, N, Size, Span, T, Text, Value, When
+from handlers.cards.sums import arithmetic, table
+from handlers.cards.timetable import timetable
+from handlers.cards.verdict import MEMORY, effect, killer, nameless, to_do, what, whole
+from handlers.reply import Block, Button, Code, Fold, Line, Reply, Title, Tone
+from remote.findings.death import Cause, Confidence, Kill, Member
+from remote.text import Listing, Mono, N, Span, T, Text, Value, When
+
+LOUD: frozenset[Cause] = MEMORY | {"unknown"}
+"""The causes that make a sound at once; `staged` kills never do."""
 
 GROUPS = 4
+PIDS = 60
 EVIDENCE = 20
 OLD = timedelta(minutes=10)  # a card that comes later than this says how late it is
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What was killed before. `week` is how many kills of the same unit (of the same name, where there is no unit) fell into
+    the seven days up to the newest one that is told, those that are told included; `doing` the task that all of them had in
+    hand, empty where they differ or nobody knows."""
+
+    week: int = 0
+    doing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +49,22 @@ class KillData:
     rss_bytes: int | None
     evidence: tuple[str, ...]
     advice: Text
+    final: bool
+    limit_group: str
+    container: str
+    by: str
+    doing: str
+    counted: bool
+    staged: bool
+    members: tuple[Member, ...]
 
 
 def kill_data(kill: Kill) -> KillData:
     """The kill, for scripts."""
     return KillData(
         kill.pid, kill.name, kill.unit, kill.at, kill.boot_id, kill.signal, kill.cause, kill.confidence,
-        kill.limit_bytes, kill.rss_bytes, kill.evidence, kill.advice,
+        kill.limit_bytes, kill.rss_bytes, kill.evidence, kill.advice, kill.final, kill.limit_group, kill.container, kill.by,
+        kill.doing, kill.counted, kill.staged, kill.members,
     )  # fmt: skip
 
 
@@ -47,137 +73,205 @@ def newest_first(kills: Iterable[Kill]) -> tuple[Kill, ...]:
     return tuple(sorted(kills, key=lambda kill: (kill.at, kill.monotonic_us), reverse=True))
 
 
-def kill_card(host: str, kills: Sequence[Kill], now: datetime) -> Reply:
-    """One card for these kills (at least one) as of `now`; those of one cause and one unit share their lines."""
-    groups = _groups(newest_first(kills))
-    blocks: list[Block] = [Title(_title(host, groups), "critical")]
-    for number, group in enumerate(groups[:GROUPS]):
-        blocks += _story(group, named=number > 0 or len(groups) > 1)
-    if len(groups) > GROUPS:
-        rest = sum(len(group) for group in groups[GROUPS:])
-        blocks.append(Line(N("and {n} earlier kill", "and {n} earlier kills", rest)))
-    last = max(kill.at for kill in kills)
-    if now - last >= OLD:
-        blocks.append(Line(T("The last one was {time} ago.", time=Span((now - last).total_seconds()))))
-    blocks += _evidence(kills)
-    return Reply(tuple(blocks), look_buttons(host))
+def past_of(kills: Iterable[Kill], last: Kill) -> Past:
+    """What these kills themselves tell of the week up to `last`."""
+    week = [
+        kill for kill in kills if kill.unit == last.unit and (kill.unit or kill.name == last.name) and _in_week(last.at, kill.at)
+    ]
+    tasks = {kill.doing for kill in week}
+    return Past(len(week), tasks.pop() if len(tasks) == 1 else "")
+
+
+def _alike(one: Kill, other: Kill) -> bool:
+    """Whether both are of one unit, or of one name where there is no unit."""
+    return one.unit == other.unit and (one.unit is not None or one.name == other.name)
+
+
+def _in_week(last: datetime, at: datetime) -> bool:
+    return timedelta() <= last - at <= timedelta(days=7)
+
+
+def kill_card(
+    host: str,
+    kills: Sequence[Kill],
+    now: datetime,
+    *,
+    past: Past | None = None,
+    total: int | None = None,
+    machine_bytes: int | None = None,
+) -> Reply:
+    """One card for these kills (at least one) as of `now`; those of one cause and one unit share their lines.
+
+    `past` is of the newest kill's unit. `total` says how many belong to the card, where more do than are given.
+    `machine_bytes` is the machine's memory.
+    """
+    newest = newest_first(kills)
+    groups = _groups(newest)
+    more = max(0, (total or 0) - len(newest))
+    late = now - newest[0].at >= OLD
+    listed = late and len(newest) > 1
+    blocks: list[Block] = [Title(_title(host, groups, more), _tone(newest))]
+    for group in groups[:GROUPS]:
+        if len(groups) > 1:
+            blocks.append(Title(_head(group)))
+        blocks += _story(group, machine_bytes)
+        if not listed:
+            blocks.append(Line(_which(group, more if len(groups) == 1 else 0)))
+    blocks += _rest(groups, more)
+    if past is not None:
+        blocks += _recurrence(past, sum(_alike(newest[0], kill) for kill in newest) + more)
+    if late:
+        blocks.append(Line(_how_late(newest, now)))
+    blocks.append(Line(_final(newest)))
+    if listed:
+        blocks += timetable(newest, now)
+    blocks += _folds(newest)
+    return Reply(tuple(blocks), _buttons(host, newest))
 
 
 def _groups(kills: Iterable[Kill]) -> list[tuple[Kill, ...]]:
     found: dict[tuple[object, ...], list[Kill]] = {}
     for kill in kills:
-        found.setdefault((kill.unit or kill.cgroup, kill.name, kill.cause, kill.limit_group, kill.signal), []).append(kill)
+        # A user chooses the groups of his own slice, as many as he likes.
+        place = kill.uid if kill.staged else kill.unit or kill.cgroup
+        key = (place, kill.name, kill.cause, "" if kill.staged else kill.limit_group, kill.signal, kill.counted, kill.staged)
+        found.setdefault(key, []).append(kill)
     return [tuple(group) for group in found.values()]
 
 
-def _title(host: str, groups: Sequence[Sequence[Kill]]) -> Text:
-    total = sum(len(group) for group in groups)
+def _tone(kills: Sequence[Kill]) -> Tone:
+    own = [kill for kill in kills if not kill.staged]
+    if any(kill.cause in LOUD for kill in own):
+        return "critical"
+    return "warning" if any(kill.cause != "plan" for kill in own) else "plain"
+
+
+def _title(host: str, groups: Sequence[Sequence[Kill]], more: int) -> Text:
+    where, total = Mono(host), sum(len(group) for group in groups) + more
     if len(groups) > 1:
-        return N("{host}: {n} process was killed", "{host}: {n} processes were killed", total, host=Mono(host))
-    return _what_died(groups[0], host)
+        return N("{host}: {n} process was killed", "{host}: {n} processes were killed", total, host=where)
+    first = groups[0][0]
+    if first.counted:
+        return T("{host}: {what}", host=where, what=_uncounted(first, total))
+    if first.staged or first.unit is None:
+        return N("{host}: {what} was killed", "{host}: {what} were killed", total, host=where, what=what(groups[0], total))
+    return _title_of(where, Mono(first.unit), groups[0], total)
 
 
-def _what_died(group: Sequence[Kill], host: str) -> Text:
-    first, n = group[0], len(group)
-    if first.unit is None:
-        return N("{host}: {name} was killed", "{host}: {n} {name} were killed", n, host=Mono(host), name=Mono(first.name))
-    return N(
-        "{host}: {name} of {unit} was killed",
-        "{host}: {n} {name} of {unit} were killed",
-        n, host=Mono(host), name=Mono(first.name), unit=Mono(first.unit),
-    )  # fmt: skip
-
-
-def _story(group: Sequence[Kill], *, named: bool) -> Iterator[Line]:
-    yield Line(_who(group, named=named))
-    yield Line(_killer(group[0]))
-    yield from _figures(group)
-    yield Line(group[0].advice)
-
-
-def _figures(group: Sequence[Kill]) -> Iterator[Line]:
-    """The arithmetic, unless the advice of a single kill does it already (its places say so)."""
-    if len(group) == 1 and {"limit", "rss"} & {name for name, _ in group[0].advice.values}:
-        return
-    arithmetic = _arithmetic(group)
-    if arithmetic is not None:
-        yield Line(arithmetic)
-    stopped = next((kill.unit for kill in group if kill.stopped_unit and kill.unit), None)
-    if stopped is not None:
-        yield Line(T("systemd then stopped all of {unit}.", unit=Mono(stopped)))
-
-
-def _who(group: Sequence[Kill], *, named: bool) -> Text:
-    """Each pid, and when."""
-    pids = Listing(tuple(_pid(kill) for kill in group))
-    at, name = When(group[0].at), Mono(group[0].name)
-    if not named:
-        return N("pid {pids}, {at}", "pids {pids}, last {at}", len(group), pids=pids, at=at)
-    if group[0].unit is None:
-        return N("{name}, pid {pids}, {at}", "{name}, pids {pids}, last {at}", len(group), name=name, pids=pids, at=at)
-    return N(
-        "{name} of {unit}, pid {pids}, {at}",
-        "{name} of {unit}, pids {pids}, last {at}",
-        len(group), name=name, unit=Mono(group[0].unit), pids=pids, at=at,
-    )  # fmt: skip
-
-
-def _pid(kill: Kill) -> Value:
-    # A killer that named only a cgroup leaves no pid to tell.
-    return Mono(str(kill.pid)) if kill.pid is not None else T("unknown")
-
-
-def _killer(kill: Kill) -> Text:
-    """Who killed it, and how sure that is."""
-    who = _cause(kill)
-    match kill.confidence:
-        case "certain":
-            return who
-        case "likely":
-            return T("Likely: {who}", who=who)
-        case "guess":
-            return T("A guess: {who}", who=who)
-
-
-def _cause(kill: Kill) -> Text:
-    if kill.cause == "cgroup-limit":
-        limited = kill.limit_group.rsplit("/", 1)[-1] or kill.unit
-        if limited:
-            return T("Killed by the kernel: the memory limit of {unit} was reached", unit=Mono(limited))
-    return _CAUSES[kill.cause]
-
-
-_CAUSES: dict[Cause, Text] = {
-    "kernel-oom": T("Killed by the kernel: the whole machine was out of memory"),
-    "cgroup-limit": T("Killed by the kernel: a memory limit was reached"),
-    "systemd-oomd": T("Killed by systemd-oomd: too much memory pressure or swap"),
-    "userspace-oom": T("Killed by an OOM daemon (earlyoom or its kind)"),
-    "worker-timeout": T("Killed by its own master: it hung longer than its timeout"),
-    "stop-timeout": T("Killed by systemd: it did not stop in time"),
-    "time-limit": T("Killed by celery: its task ran over the time limit"),
-    "container": T("Killed by its container's stop or kill"),
-    "plan": T("Killed by a plan that somebody approved"),
-    "manual": T("Killed by a person or a script"),
-    "unknown": T("Nothing says who killed it"),
-}
-
-
-def _arithmetic(group: Sequence[Kill]) -> Text | None:
-    """What it held against what it was allowed."""
-    held = max((kill.rss_bytes for kill in group if kill.rss_bytes is not None), default=None)
-    limit = next((kill.limit_bytes for kill in group if kill.limit_bytes is not None), None)
-    if held is not None and limit is not None:
+def _title_of(host: Mono, unit: Mono, group: Sequence[Kill], total: int) -> Text:
+    if whole(group[0]):
+        return N("{host}: all of {unit} was killed", "{host}: all of {unit} was killed {n} times", total, host=host, unit=unit)
+    if nameless(group[0]):
         return N(
-            "It held {held}, the limit is {limit}",
-            "The biggest held {held}, the limit of all is {limit}",
-            len(group), held=Size(held), limit=Size(limit),
-        )  # fmt: skip
-    if held is not None:
-        return N("It held {held}", "The biggest held {held}", len(group), held=Size(held))
-    return None if limit is None else T("The limit is {limit}", limit=Size(limit))
+            "{host}: a process of {unit} was killed", "{host}: {n} processes of {unit} were killed", total, host=host, unit=unit
+        )
+    return N(
+        "{host}: {what} of {unit} was killed",
+        "{host}: {what} of {unit} were killed",
+        total, host=host, what=what(group, total), unit=unit,
+    )  # fmt: skip
 
 
-def _evidence(kills: Iterable[Kill]) -> Iterator[Block]:
-    lines = tuple(dict.fromkeys(line for kill in newest_first(kills) for line in kill.evidence))
+def _uncounted(first: Kill, count: int) -> Text:
+    if first.unit is None:
+        return N("{n} kill without a log line", "{n} kills without a log line", count)
+    return N("{n} kill without a log line in {unit}", "{n} kills without a log line in {unit}", count, unit=Mono(first.unit))
+
+
+def _head(group: Sequence[Kill]) -> Text:
+    """What stands over one of several stories."""
+    first, count = group[0], len(group)
+    if first.counted:
+        return _uncounted(first, count)
+    if first.staged or first.unit is None:
+        return T("{what}", what=what(group, count))
+    unit = Mono(first.unit)
+    if whole(first):
+        return N("all of {unit}", "all of {unit}, {n} times", count, unit=unit)
+    if nameless(first):
+        return N("a process of {unit}", "{n} processes of {unit}", count, unit=unit)
+    return T("{what} of {unit}", what=what(group, count), unit=unit)
+
+
+def _story(group: Sequence[Kill], machine_bytes: int | None) -> Iterator[Line]:
+    """What it did, who, the arithmetic, what to do."""
+    first = group[0]
+    # systemd's word about the whole unit stands with one of a storm's kills only.
+    done = next((text for kill in sorted(group, key=lambda kill: not kill.stopped_unit) if (text := effect(kill))), None)
+    if done is not None:
+        yield Line(done)
+    yield Line(killer(max(group, key=lambda kill: kill.confidence == "certain")))
+    if first.staged:
+        return
+    figures = arithmetic(group, machine_bytes)
+    if figures is not None:
+        yield Line(figures)
+    yield Line(to_do(first))
+
+
+def _which(group: Sequence[Kill], more: int) -> Text:
+    """Each pid, and when."""
+    pids = [kill.pid for kill in group if kill.pid is not None]
+    left = max(0, len(pids) - PIDS) + more
+    named = Listing((*(Mono(str(pid)) for pid in pids[:PIDS]), *((T("{n} more", n=left),) if left else ())))
+    first, last = When(group[-1].at), When(group[0].at)
+    if f"{group[-1].at:%d %H:%M}" == f"{group[0].at:%d %H:%M}":
+        return N("pid {pids}, {at}", "pids {pids}, {at}", len(group), pids=named, at=last) if pids else T("{at}", at=last)
+    if not pids:
+        return T("from {first} to {last}", first=first, last=last)
+    return T("pids {pids}, from {first} to {last}", pids=named, first=first, last=last)
+
+
+def _rest(groups: Sequence[Sequence[Kill]], more: int) -> Iterator[Line]:
+    rest = sum(len(group) for group in groups[GROUPS:]) + (more if len(groups) > 1 else 0)
+    if rest:
+        yield Line(N("and {n} earlier kill", "and {n} earlier kills", rest))
+
+
+def _recurrence(past: Past, told: int) -> Iterator[Line]:
+    """That it happened before, and what it always was at."""
+    if past.week <= told:
+        return
+    task: dict[str, Value] = {"task": Mono(past.doing)} if past.doing else {}
+    match past.week if told == 1 else 0:
+        case 2:
+            yield Line(T("The second this week, both times {task}.", **task) if task else T("The second this week."))
+        case 3:
+            yield Line(T("The third this week, always {task}.", **task) if task else T("The third this week."))
+        case _:
+            many = N("{n} kill this week.", "{n} kills this week.", past.week)
+            always = N("{n} kill this week, always {task}.", "{n} kills this week, always {task}.", past.week, **task)
+            yield Line(always if task else many)
+
+
+def _how_late(kills: Sequence[Kill], now: datetime) -> Text:
+    return N("It was {time} ago.", "The last one was {time} ago.", len(kills), time=Span((now - kills[0].at).total_seconds()))
+
+
+def _final(kills: Sequence[Kill]) -> Text:
+    if all(kill.final for kill in kills):
+        return T("This verdict is final.")
+    return T("More evidence may still come; this message is updated.")
+
+
+def _folds(kills: Sequence[Kill]) -> Iterator[Block]:
+    shared = next((kill for kill in kills if kill.members), None)
+    if shared is not None:
+        yield from table(shared)
+    lines = tuple(dict.fromkeys(line for kill in kills for line in kill.evidence))
     if lines:
-        yield Fold(T("What the log says"), (Code(lines[:EVIDENCE]),))
+        rest = len(lines) - EVIDENCE
+        more = (Line(N("and {n} more line", "and {n} more lines", rest)),) if rest > 0 else ()
+        yield Fold(T("What the log says"), (Code(lines[:EVIDENCE]), *more))
+
+
+def _buttons(host: str, kills: Sequence[Kill]) -> tuple[tuple[Button, ...], ...]:
+    """Look closer, and what helps: a plan where memory was short, the unit's log where a program ended its own."""
+    first = kills[0]
+    one = f" {first.pid}" if len(kills) == 1 and first.pid is not None else ""
+    look = (Button(T("Top"), f"/top {host}"), Button(T("Why"), f"/why {host}{one}"))
+    if first.staged:
+        return (look,)
+    if first.cause in MEMORY:
+        return (look, (Button(T("Fix"), f"/fix {host}", "good"),))
+    return (look, (Button(T("Log"), f"/logs {host} {shlex.quote(first.unit)}"),)) if first.unit else (look,)

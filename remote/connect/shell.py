@@ -21,6 +21,8 @@ HELLO_COPIES = 3
 HELLO_AGAIN_S = 0.5
 KEPT_BYTES = 4096
 LINE_BYTES = 1 << 20
+KEPT_SCRIPTS = 64
+"""So many different scripts a shell remembers; what is asked once (with a pid in it) must not fill its memory."""
 GRACE_S = 3.0
 """How long a shell may take to end a section, and the link to carry that."""
 TIDY_S = 0.2
@@ -107,17 +109,21 @@ class Shell:
     def _question(self, nonce: str, sections: Sequence[Section]) -> str:
         """The whole question in one text. A script goes over the wire once a shell, then only its variable's name."""
         text, self._preamble = self._preamble, ""
+        commands = []
         for section in sections:
-            if section.script not in self._scripts:
+            if section.script not in self._scripts and len(self._scripts) < KEPT_SCRIPTS:
                 name = f"mw_script{len(self._scripts)}"
                 self._scripts[section.script] = name
-                # The newline keeps `eval` from taking a script's first word for an option.
-                text += name + "=" + quoted("\n" + section.script) + "\n"
-        commands = [
-            f'(eval "${self._scripts[section.script]}") </dev/null 2>{"&1" if section.merged else "/dev/null"}'
-            for section in sections
-        ]
+                text += name + "=" + quoted(_evaluated(section)) + "\n"
+            name = self._scripts.get(section.script, "")
+            script = f'"${name}"' if name else quoted(_evaluated(section))
+            commands.append(f"(eval {script}) </dev/null 2>{'&1' if section.merged else '/dev/null'}")
         return text + compose(nonce, commands)
+
+
+def _evaluated(section: Section) -> str:
+    """The newline keeps `eval` from taking a script's first word for an option."""
+    return "\n" + section.script
 
 
 async def open_shell(pipe: Pipe, host: str, *, hello_s: float, grace_s: float = GRACE_S) -> Shell:

@@ -1,61 +1,49 @@
-"""The journal: entries with what makes them trustworthy, for kills and for /logs."""
+"""The journal: entries with what makes them trustworthy, for kills and for /logs, as they come and of the past."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from remote.errors import Unparsable
+from remote.facts._journal_entry import Entry, parse_entry
+from remote.facts._journal_lines import Clock, KernelLog, TextLog
+from remote.facts._journal_place import Place, place, sequence
+from remote.facts._journal_scripts import (
+    ALONE,
+    CLOCK,
+    FOLLOW,
+    INSTEAD,
+    NARROW,
+    PAST_INSTEAD,
+    PROGRAM_TELLINGS,
+    SIFT,
+    SIFT_PROGRAMS,
+    SILENT,
+    START,
+    SYSTEM_MATCHES,
+    SYSTEM_TELLINGS,
+    WRITERS,
+)
 from remote.facts.base import Fact, Unreadable
-from remote.facts.reading import decimal, refusal
+from remote.facts.reading import refusal
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One journal entry. Only fields with a leading `_` in the journal are the kernel's or journald's own word.
-
-    `transport`, `pid`, `system_unit`, `cgroup`, `uid`, `comm`, `exe`, `invocation` (the unit's, `_SYSTEMD_INVOCATION_ID`),
-    `login_uid` (who logged in, `_AUDIT_LOGINUID`; None when nobody did) and `audit_type` (`_AUDIT_TYPE`) come from such
-    trusted fields. `unit`, `identifier`, `message_id`, `facility` are chosen by the sender. `source` is `journal`, `kmsg`
-    (the kernel's own buffer) or `syslog` (a text file, where nothing is trusted: `transport` and `pid` are empty).
-    `monotonic_us` is the kernel's own time (_SOURCE_MONOTONIC_TIMESTAMP) where there is one, else journald's. `extra` holds
-    UNIT_RESULT, EXIT_CODE, EXIT_STATUS…
-    """
-
-    cursor: str
-    at: datetime
-    boot_id: str
-    monotonic_us: int
-    message: str
-    transport: str = ""
-    facility: int | None = None
-    identifier: str = ""
-    pid: int | None = None
-    uid: int | None = None
-    cgroup: str = ""
-    system_unit: str = ""
-    unit: str = ""
-    message_id: str = ""
-    invocation: str = ""
-    comm: str = ""
-    exe: str = ""
-    login_uid: int | None = None
-    audit_type: int | None = None
-    source: str = "journal"
-    extra: tuple[tuple[str, str], ...] = field(default=())
-
-    @property
-    def from_kernel(self) -> bool:
-        """Said by the kernel: a user's write to /dev/kmsg has another facility (systemd src journald-kmsg.c)."""
-        return self.transport == "kernel" and self.facility == 0
-
-    @property
-    def from_systemd(self) -> bool:
-        """Said by PID 1 itself."""
-        return self.pid == 1 and self.transport != "kernel"
+__all__ = [
+    "Entry",
+    "Journal",
+    "Notice",
+    "Speaker",
+    "WatchReader",
+    "kills_since",
+    "parse",
+    "parse_entry",
+    "programs_watch",
+    "system_watch",
+    "unit_log",
+    "watch_script",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,218 +61,204 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """A process whose lines about its children count: the main process of a unit, in one invocation of it."""
+    """A process whose lines about its children count: the main process of a unit, in one invocation of it. `children`: what they
+    say of themselves is wanted too (gunicorn's workers tell that they boot and exit, and its master may tell nothing)."""
 
     unit: str
     pid: int
     invocation: str = ""
+    children: bool = False
 
 
-_FIELDS = (
-    "MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_FACILITY", "SYSLOG_IDENTIFIER", "UNIT", "_TRANSPORT", "_PID", "_UID", "_COMM",
-    "_EXE", "_AUDIT_LOGINUID", "_AUDIT_TYPE", "_SYSTEMD_INVOCATION_ID", "_SYSTEMD_CGROUP", "_SYSTEMD_UNIT",
-    "_SOURCE_MONOTONIC_TIMESTAMP", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS", "N_RESTARTS", "N_PROCESSES", "INVOCATION_ID",
-)  # fmt: skip
-_EXTRA = ("PRIORITY", "_COMM", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS", "N_RESTARTS", "N_PROCESSES", "INVOCATION_ID")
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a stream says of itself.
 
-# What may tell of a kill, as an extended regular expression for grep -E and for PCRE2 alike, over the raw JSON too: so no
-# quote and no backslash in it. It narrows on the host what is sent; who may be believed is judged afterwards.
-_TELLINGS = (
-    # the kernel
-    "[Oo]ut of [Mm]emory", "oom-kill:", "Killed process", "killed as a result of limit", "oom_reaper:", "invoked oom-killer",
-    "memory: usage [0-9]+kB",
-    "memory.oom.group", "Manual OOM execution", "OOM victim", "Missed [0-9]+ kernel",
-    # systemd, and its own OOM daemon
-    "killed by the OOM killer", "systemd-oomd killed", "(Main|Control) process exited", "Failed with result",
-    "Scheduled restart job", "Killing process", "timed out", "Watchdog timeout", "Start request repeated", "Sending SIG",
-    "Killed /", "Suppressed [0-9]+ messages",
-    # earlyoom, nohang
-    "sending SIG", "escalating to SIGKILL", "low memory! at or below", "corrective action",
-    # people
-    "COMMAND=.*(kill|systemctl|docker)",
-    # gunicorn, celery, uWSGI, php-fpm, PostgreSQL, Redis, puma, rq, dramatiq, supervisord, nginx
-    "was sent (SIG|code)", "was terminated (due to|by) signal", "WORKER TIMEOUT", "exited with .signal", "WorkerLostError",
-    "(Hard|Soft) time limit", "exceeding memory limit", "(Warm|Cold) shutdown", "killed by signal", "HARAKIRI", "NO MERCY",
-    "exited on signal", "terminated by (signal|SIGKILL)", "[Tt]erminating timed out worker", "Work-horse terminated",
-    "exited unexpectedly",
-)  # fmt: skip
+    `own`: only our own messages may be read. `volatile`: the journal forgets at each boot. `lost`: the cursor's place is gone, so
+    some may be missing and some may come twice; the detail is `gone` (vacuumed, another machine's), `future` (the clock
+    was set back), `unreadable` (a broken entry was passed over) or `overrun` (the kernel wrote faster than we read).
+    `kmsg`: no journal, the kernel's own buffer is read: nothing that systemd or a program says. `syslog`: text files, where
+    nothing proves who wrote a line. `none`: nothing of all that can be read, only counters are left; the detail says why.
+    `begin`: the detail is the cursor to go on from, where none was given. `cut`: the log's reader ended by itself; go on from the
+    last cursor.
+    """
 
-# What every script here starts with. The hint about hidden messages comes only without -q, and json and cat imply -q.
-# --output-fields is in systemd 236 and later, --grep where PCRE2 was built in (Debian 12 has it).
-_START = r"""
-command -v journalctl >/dev/null 2>&1 || { echo '! missing journalctl'; exit 0; }
-hint=$(journalctl -n 0 --no-pager 2>&1 >/dev/null)
-case $hint in
-  *'not seeing messages'*) echo '= own' ;;
-  *'insufficient permissions'*|*'ermission denied'*) none=denied ;;
-  *'No journal files'*) none=missing ;;
-esac
-read -r machine </etc/machine-id
-[ -d "/var/log/journal/$machine" ] || echo '= volatile'
-version=$(journalctl --version)
-number=${version#systemd }
-number=${number%%[!0-9]*}
-fields=
-[ "${number:-0}" -ge 236 ] && fields='--output-fields=@FIELDS@'
-telling='@TELLING@'
-case $version in *+PCRE2*) pcre=1 ;; *) pcre= ;; esac
-""".replace("@FIELDS@", ",".join(_FIELDS)).replace("@TELLING@", "|".join(_TELLINGS))
+    word: str
+    detail: str = ""
 
-# Without the journal the kernel's own buffer is better than nothing (its raw form tells who wrote a line).
-_KILLS = (
-    _START
-    + r"""
-if [ -n "$none" ]; then
-  lines=$(dmesg -r 2>/dev/null) || { echo "! $none the journal"; exit 0; }
-  read -r up rest </proc/uptime
-  read -r boot </proc/sys/kernel/random/boot_id
-  printf '= dmesg %s %s %s\n' "$(date +%s)" "$up" "$boot"
-  printf '%s\n' "$lines" | grep -E "$telling" | tail -n 2000
-  exit 0
-fi
+
+_WORDS = {"own", "volatile", "lost", "kmsg", "syslog", "none", "cut", "begin"}
+_KEPT_CURSORS = 8192
+
+
+class WatchReader:
+    """Reads what a stream's script prints; made anew for each run of it, since it keeps where that run stands."""
+
+    def __init__(self, cursor: str | None = None) -> None:
+        """`cursor` is the one the script was given: its own entry comes again, and is passed over."""
+        self._seen: dict[str, None] = {cursor: None} if cursor else {}
+        self._log: KernelLog | TextLog | None = None
+
+    def read(self, line: bytes) -> Entry | Notice | None:
+        """What a line says: an entry not read before in this run, a word about the stream, or nothing. Takes any bytes."""
+        if isinstance(self._log, TextLog):
+            return self._log.read(line.decode("utf-8", "replace"))  # a text file may hold a line like a notice
+        if line.startswith(b"= "):
+            return self._notice(line[2:].decode("utf-8", "replace"))
+        if isinstance(self._log, KernelLog):
+            return self._log.read(line.decode("utf-8", "replace"))
+        return self._fresh(parse_entry(line))
+
+    def _fresh(self, entry: Entry | None) -> Entry | None:
+        if entry is None or entry.cursor in self._seen:
+            return None
+        self._seen[entry.cursor] = None
+        if len(self._seen) > _KEPT_CURSORS:
+            del self._seen[next(iter(self._seen))]
+        return entry
+
+    def _notice(self, text: str) -> Notice | None:
+        word, _, detail = text.partition(" ")
+        if word not in _WORDS:
+            return None
+        if word in {"kmsg", "syslog"}:
+            try:
+                self._log = _log(word, detail.split(" "))
+            except Unparsable:
+                return None
+            return Notice(word)
+        if word == "begin":
+            self._seen[detail] = None
+        return Notice(word, detail)
+
+
+def _log(word: str, clock: Sequence[str]) -> KernelLog | TextLog:
+    """What a script said before a log that is no journal: now, uptime, boot (, zone) and the cursor. Raises Unparsable."""
+    match word, list(clock):
+        case "kmsg", [now, uptime, boot_id, cursor]:
+            return KernelLog.after(Clock.of(now, uptime, boot_id), cursor)
+        case "syslog", [now, uptime, boot_id, zone, cursor]:
+            return TextLog.after(Clock.of(now, uptime, boot_id), zone, cursor)
+    raise Unparsable(" ".join(clock))
+
+
+# systemd.unit(5): ASCII letters, digits and `:-_.\@`, at most 255; no leading `-`, which would be an option.
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,254}", re.ASCII)
+_TELLING = re.compile(r"[ !#-&(-\[\]-~]{1,400}", re.ASCII)  # printable, no quote and no backslash
+_PIDS = range(1, 1 << 22)  # the kernel's PID_MAX_LIMIT
+
+
+def system_watch(cursor: str | None) -> str:
+    """A script that prints for ever what kernel, systemd and those who may kill say, from `cursor` on or from now.
+
+    `WatchReader` reads it. Where the journal cannot be read it follows the kernel's buffer or syslog files, and says so.
+    """
+    known = place(cursor)
+    start = START + CLOCK + NARROW + _telling(SYSTEM_TELLINGS)
+    return start + INSTEAD.replace("@PLACE@", known.text if known else "") + _follow(known, SYSTEM_MATCHES)
+
+
+def programs_watch(cursor: str | None, speakers: Sequence[Speaker], tellings: Sequence[str] = ()) -> str:
+    """A script that prints for ever what these main processes say of their children, and nothing else of their units.
+
+    `tellings` are parts of an extended regular expression, one of which a line must match (without: all programs that are
+    known); no quote, no backslash, and no `^` or `$`, since a host without PCRE2 looks through raw JSON. Without speakers it only
+    tells where to begin, and waits. Raises ValueError for what is no unit, no pid or no such expression.
+    """
+    matches = " + ".join(_match(speaker) for speaker in speakers)
+    follow = _follow(place(cursor), matches)
+    if not speakers:
+        follow = follow.partition("tries=0\n")[0] + SILENT
+    return START + CLOCK + NARROW + _telling(_checked(tellings) or PROGRAM_TELLINGS) + ALONE + follow
+
+
+def _match(speaker: Speaker) -> str:
+    if speaker.pid not in _PIDS:
+        raise ValueError("not a pid")
+    one = "" if speaker.children else f" _PID={int(speaker.pid)}"
+    return f"'_SYSTEMD_UNIT={_unit(speaker.unit)}'{one}"
+
+
+def _unit(name: str) -> str:
+    if not _UNIT.fullmatch(name):
+        raise ValueError("not a unit's name")
+    return name
+
+
+def _checked(tellings: Sequence[str]) -> Sequence[str]:
+    for telling in tellings:
+        if not _TELLING.fullmatch(telling):
+            raise ValueError("not a telling")
+        re.compile(telling)
+    return tellings
+
+
+def _telling(tellings: Iterable[str]) -> str:
+    return f"telling='{'|'.join(tellings)}'\n"
+
+
+def _follow(known: Place | None, matches: str) -> str:
+    values = {
+        "@CURSOR@": known.journal if known else "",
+        "@SINCE@": str(max(0, known.realtime_us // 1_000_000 - 60)) if known else "",
+        "@BOOT@": known.boot_id if known else "",
+        "@MONOTONIC@": str(known.monotonic_us // 1_000_000) if known else "0",
+        "@MATCHES@": matches,
+    }
+    return _filled(FOLLOW, values)
+
+
+def _filled(script: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        script = script.replace(name, value)
+    return script
+
+
+# `timeout` says 124, that of busybox 143.
+_KILLS = r"""
 echo '= last'
-journalctl -n 1 -o json --no-pager --output-fields=_TRANSPORT 2>/dev/null
+journalctl -n 1 -o json --no-pager $brief 2>/dev/null
 echo '= entries'
-set -- _TRANSPORT=kernel + _PID=1 + _SYSTEMD_UNIT=systemd-oomd.service
-journalctl -o json --no-pager --since=@SINCE@ $fields "$@" 2>/dev/null |
-  grep -E "MESSAGE. ?: ?\[|$telling" | tail -n 4000
-set -- journalctl -o json --no-pager --since=@SINCE@ $fields _TRANSPORT=stdout _TRANSPORT=syslog
-if [ -n "$pcre" ]; then
-  timeout 20 "$@" --grep="$telling" 2>/dev/null
-  [ $? = 124 ] && echo '= cut'
-else
-  timeout 20 "$@" 2>/dev/null | grep -E "$telling"
-fi | tail -n 4000
-exit 0
-"""
+look() {
+  timeout 15 journalctl -r -o json --no-pager --since=@SINCE@ $fields "$@" 2>/dev/null
+  case $? in 124|143) echo '= cut' ;; esac
+}
+if [ "$pcre" ]; then look --case-sensitive=yes --grep="$telling" @MATCHES@
+else look @MATCHES@ | grep -E "^= cut|MESSAGE. ?: ?[[]|$telling"; fi | sift
+programs='@PROGRAMS@'
+set -- $every _TRANSPORT=stdout _TRANSPORT=syslog _TRANSPORT=journal
+lines=$(
+  if [ "$pcre" ]; then look --case-sensitive=yes --grep="$programs" "$@"
+  else look "$@" | grep -E "^= cut|$programs"; fi | sift_programs
 )
+printf '%s\n' "$lines"
+"""
 
 _UNIT_LOG = (
-    _START
+    START
     + r"""
-[ -z "$none" ] || { echo "! $none the journal"; exit 0; }
+[ -z "$none" ] || { echo "! $none"; exit 0; }
 echo '= entries'
-journalctl -o json --no-pager -n @LINES@ $fields -u '@UNIT@' 2>/dev/null
+journalctl -o json --no-pager -n @LINES@ $fields $every -u '@UNIT@' 2>/dev/null
 exit 0
 """
 )
 
-# A cursor that is not in the journal any more (vacuumed, another machine's) is no error for journalctl: it seeks to the
-# nearest time or gives nothing for ever (systemd#6213), so it is tried first. --after-cursor together with a filter loses
-# an entry before v256 (systemd#30288), so the cursor is inclusive and the reader drops that entry.
-_WATCH = (
-    _START
-    + r"""
-[ -z "$none" ] || { echo "! $none the journal"; exit 0; }
-cursor='@CURSOR@'
-if [ -n "$cursor" ]; then
-  case $(journalctl -n 1 -o json --no-pager --cursor="$cursor" --output-fields=_TRANSPORT 2>/dev/null) in
-    *"$cursor"*) set -- --no-tail --cursor="$cursor" ;;
-    *) echo '= lost'; set -- --no-tail --since=@SINCE@ ;;
-  esac
-else
-  last=$(journalctl -n 1 -o json --no-pager --output-fields=_TRANSPORT 2>/dev/null)
-  printf '%s\n' "$last"
-  cursor=${last#*__CURSOR}
-  cursor=${cursor#*:*\"}
-  cursor=${cursor%%\"*}
-  set -- --no-tail --cursor="$cursor"
-  [ -n "$last" ] || set -- -n 0
-fi
-if [ -n "$pcre" ]; then
-  exec journalctl -f -o json --no-pager $fields "$@" --grep="$telling"
-elif echo x | grep --line-buffered x >/dev/null 2>&1; then
-  journalctl -f -o json --no-pager $fields "$@" | grep --line-buffered -E "MESSAGE. ?: ?\[|$telling"
-else
-  exec journalctl -f -o json --no-pager $fields "$@" _TRANSPORT=kernel + _PID=1 + _SYSTEMD_UNIT=systemd-oomd.service
-fi
-"""
-)
 
-
-def parse_entry(line: bytes) -> Entry | None:
-    """One line of `journalctl -o json`; None for what is no entry. A value may be text, null, bytes or several."""
-    try:
-        raw = json.loads(line.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(raw, dict):
-        return None
-    values = {str(name): _value(value) for name, value in raw.items()}
-    at = _moment(values.get("__REALTIME_TIMESTAMP", ""))
-    if at is None or not values.get("__CURSOR"):
-        return None
-    return _entry(values, at)
-
-
-def _entry(values: Mapping[str, str], at: datetime) -> Entry:
-    monotonic = _number(values.get("_SOURCE_MONOTONIC_TIMESTAMP", ""))
-    if monotonic is None:
-        monotonic = _number(values.get("__MONOTONIC_TIMESTAMP", "")) or 0
-    return Entry(
-        cursor=values["__CURSOR"],
-        at=at,
-        boot_id=values.get("_BOOT_ID", ""),
-        monotonic_us=monotonic,
-        message=values.get("MESSAGE", ""),
-        transport=values.get("_TRANSPORT", ""),
-        facility=_number(values.get("SYSLOG_FACILITY", "")),
-        identifier=values.get("SYSLOG_IDENTIFIER", ""),
-        pid=_number(values.get("_PID", "")),
-        uid=_number(values.get("_UID", "")),
-        cgroup=values.get("_SYSTEMD_CGROUP", ""),
-        system_unit=values.get("_SYSTEMD_UNIT", ""),
-        unit=values.get("UNIT", ""),
-        message_id=values.get("MESSAGE_ID", ""),
-        invocation=values.get("_SYSTEMD_INVOCATION_ID", ""),
-        comm=values.get("_COMM", ""),
-        exe=values.get("_EXE", ""),
-        login_uid=_login(_number(values.get("_AUDIT_LOGINUID", ""))),
-        audit_type=_number(values.get("_AUDIT_TYPE", "")),
-        extra=tuple((name, values[name]) for name in _EXTRA if name in values),
-    )
-
-
-_NOBODY = 0xFFFFFFFF  # what the kernel keeps for who never logged in
-
-
-def _login(uid: int | None) -> int | None:
-    return None if uid == _NOBODY else uid
-
-
-def _value(value: object) -> str:
-    """A field's text: bytes come as a list of numbers, a repeated field as a list of values, an over-long one as null."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()  # JSON may hold half of a surrogate pair
-    if not isinstance(value, list):
-        return ""
-    if value and all(type(one) is int and 0 <= one <= 255 for one in value):  # noqa: PLR2004 - a byte
-        return bytes(value).decode("utf-8", "replace")
-    return next((text for text in (_value(one) for one in value if not isinstance(one, int)) if text), "")
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None  # noqa: PLR2004 - 64 bits
-
-
-def _moment(microseconds: str) -> datetime | None:
-    number = _number(microseconds)
-    try:
-        return None if number is None else _EPOCH + timedelta(microseconds=number)
-    except OverflowError:
-        return None
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def kills_since(since: datetime) -> Fact[Journal]:
+def kills_since(since: datetime, tellings: Sequence[str] = ()) -> Fact[Journal]:
     """All entries from `since` (aware) on that may tell of a kill. Slow: it goes through the journal.
 
-    The script starts at the full hour, so that a question asked again and again is the same text for the shell.
+    The script starts at the full hour, so that a question asked again and again is the same text for the shell. `tellings` are as
+    `programs_watch` has them. Raises ValueError for what is none.
     """
     start_s = int(since.timestamp()) // 3600 * 3600
-    script = _KILLS.replace("@SINCE@", f"@{start_s}")
+    values = {
+        "@SINCE@": f"@{start_s}",
+        "@MATCHES@": SYSTEM_MATCHES,
+        "@PROGRAMS@": "|".join(_checked(tellings) or PROGRAM_TELLINGS),
+    }
+    start = START + CLOCK + _telling(SYSTEM_TELLINGS) + SIFT + SIFT_PROGRAMS
+    script = start + 'if [ -z "$none" ]; then\n' + _filled(_KILLS, values) + WRITERS + "fi\n" + PAST_INSTEAD
     return Fact("kills", script, lambda output: _since(parse(output), since), slow=True, deadline_s=45.0, cap_bytes=8 << 20)
 
 
@@ -296,29 +270,15 @@ def _since(answer: Journal | Unreadable, since: datetime) -> Journal | Unreadabl
 
 def unit_log(unit: str, lines: int) -> Fact[Journal]:
     """The last `lines` (1 to 500) entries of one unit. Raises ValueError for what is no unit's name."""
-    if not _UNIT.fullmatch(unit):
-        raise ValueError("not a unit's name")
-    script = _UNIT_LOG.replace("@LINES@", str(min(max(lines, 1), 500))).replace("@UNIT@", unit)
+    script = _UNIT_LOG.replace("@LINES@", str(min(max(lines, 1), 500))).replace("@UNIT@", _unit(unit))
     return Fact("log", script, parse, slow=True, deadline_s=20.0)
 
 
-# systemd.unit(5): ASCII letters, digits and `:-_.\@`, at most 255; no leading `-`, which would be an option.
-_UNIT = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,254}", re.ASCII)
-_CURSOR = re.compile(r"[a-z]=[0-9a-f]+(?:;[a-z]=[0-9a-f]+){1,9}", re.ASCII)
-
-
 def watch_script(cursor: str | None) -> str:
-    """A script that prints entries as they come, from `cursor` on (inclusive: drop the entry that has it) or from now.
-
-    Without a cursor its first entry has no message, only the cursor that it goes on from. When the cursor is not in the journal
-    any more it prints `= lost` and starts a minute before the cursor's own time: entries may come twice. Lines that are
-    no entry give None from `parse_entry`.
-    """
-    known = cursor if cursor and _CURSOR.fullmatch(cursor) else ""
-    parts = dict(part.split("=", 1) for part in known.split(";") if part)
-    microseconds = int(parts.get("t", "0")[:16], 16)
-    since_s = max(0, microseconds // 1_000_000 - 60)
-    return _WATCH.replace("@CURSOR@", known).replace("@SINCE@", f"@{since_s}")
+    """All tellings of every transport in one stream; see `system_watch` and `programs_watch`, which take its place."""
+    known = place(cursor)
+    start = START + CLOCK + NARROW + _telling((*SYSTEM_TELLINGS, *PROGRAM_TELLINGS))
+    return start + INSTEAD.replace("@PLACE@", known.text if known else "") + _follow(known, "")
 
 
 def parse(output: str) -> Journal | Unreadable:
@@ -326,60 +286,70 @@ def parse(output: str) -> Journal | Unreadable:
     refused = refusal(output)
     if refused is not None:
         return refused
-    partial: list[str] = []
-    section, last, clock = "", "", None
-    entries: dict[str, Entry] = {}
+    answer = _Answer()
     for line in output.split("\n"):
-        if line.startswith("= "):
-            section, _, rest = line.removeprefix("= ").partition(" ")
-            clock = _Clock.read(rest) if section == "dmesg" else clock
-            partial += [section] if section in _PARTIAL else []
-            continue
-        entry = parse_entry(line.encode("utf-8", "surrogateescape")) if clock is None else clock.kernel_line(line)
+        answer.take(line)
+    entries = sorted(answer.entries.values(), key=lambda entry: (entry.at, entry.monotonic_us, sequence(entry.cursor)))
+    return Journal(tuple(entries), " ".join(dict.fromkeys(answer.partial)), answer.last, _first_writers(answer.writers))
+
+
+_PARTIAL = {"own", "volatile", "cut", "dmesg", "syslog"}
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What a script about the past has said so far."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    writers: list[Entry] = field(default_factory=list)
+    partial: list[str] = field(default_factory=list)
+    last: str = ""
+    section: str = ""
+    log: KernelLog | TextLog | None = None
+
+    def take(self, line: str) -> None:
+        """One line of it."""
+        if line.startswith("= ") and not isinstance(self.log, TextLog):
+            self._begin(*line.removeprefix("= ").partition(" "))
+            return
+        raw = line.encode("utf-8", "surrogateescape")
+        entry = parse_entry(raw) if self.log is None else self.log.read(raw.decode("utf-8", "replace"))
         if entry is None:
-            continue
-        if section == "last":
-            last = entry.cursor
+            return
+        match self.section:
+            case "last":
+                self.last = entry.cursor
+            case "writers":
+                self.writers.append(entry)
+            case _:
+                self.entries.setdefault(f"{entry.cursor} {entry.message}" if self.log else entry.cursor, entry)
+
+    def _begin(self, word: str, _: str, rest: str) -> None:
+        self.partial += [word] if word in _PARTIAL else []
+        if word == "cut":
+            return
+        self.section = word
+        if word == "dmesg":
+            self.log = KernelLog(Clock.of(*_words(rest, 3)))
+        elif word == "syslog":
+            now, uptime, boot_id, zone = _words(rest, 4)
+            self.log = TextLog.all(Clock.of(now, uptime, boot_id), zone)
         else:
-            entries.setdefault(entry.cursor or f"{entry.monotonic_us} {entry.message}", entry)
-    ordered = sorted(entries.values(), key=lambda entry: (entry.at, entry.monotonic_us))
-    return Journal(tuple(ordered), " ".join(partial), last)
+            self.log = None
 
 
-_PARTIAL = {"own", "volatile", "cut", "dmesg"}
-_KERNEL_LINE = re.compile(r"<(\d{1,3})>\[ *(\d{1,10})\.(\d{6})\] (.*)", re.ASCII)
+def _words(text: str, count: int) -> list[str]:
+    words = text.split(" ")
+    if len(words) != count:
+        raise Unparsable(text)
+    return words
 
 
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """When the kernel's buffer was read: its times count from boot."""
-
-    boot_at: datetime
-    boot_id: str
-
-    @classmethod
-    def read(cls, text: str) -> _Clock:
-        """Of `NOW UPTIME BOOT_ID`."""
-        try:
-            now, uptime, boot_id = text.split(" ")
-            boot_at = _EPOCH + timedelta(seconds=decimal(now) - decimal(uptime))
-        except (ValueError, OverflowError):
-            raise Unparsable(text) from None
-        return cls(boot_at, boot_id.replace("-", ""))  # as the journal writes it
-
-    def kernel_line(self, line: str) -> Entry | None:
-        """An entry of `<6>[   12.345678] text`, where the number holds facility and priority."""
-        found = _KERNEL_LINE.fullmatch(line)
-        if found is None:
-            return None
-        monotonic_us = int(found[2] + found[3])
-        return Entry(
-            cursor="",
-            at=self.boot_at + timedelta(microseconds=monotonic_us),
-            boot_id=self.boot_id,
-            monotonic_us=monotonic_us,
-            message=found[4],
-            transport="kernel",
-            facility=int(found[1]) >> 3,
-            identifier="kernel",
-        )
+def _first_writers(entries: Sequence[Entry]) -> dict[str, int]:
+    """By invocation, of the first lines of some: who wrote first, where systemd's word of the start is there too."""
+    started = {value for entry in entries if entry.from_systemd for name, value in entry.extra if name == "INVOCATION_ID"}
+    first: dict[str, int] = {}
+    for entry in entries:
+        if entry.invocation in started and entry.pid is not None and not entry.from_systemd:
+            first.setdefault(entry.invocation, entry.pid)
+    return first

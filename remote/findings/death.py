@@ -99,7 +99,7 @@ class Autopsy:
 
         A kill with `pid` None and `final` False may be taken back later, by one of the same unit that has a pid.
         """
-        return self._changed(self.read(entry))
+        return self.changed(self.read(entry))
 
     def witness(self, seen: Witness, at: datetime) -> tuple[Kill, ...]:
         """Settle what waits: what the host bears out is a kill, all else is dropped for good. `at` is the time of asking."""
@@ -144,7 +144,7 @@ class Autopsy:
         gatherer = self._gatherer(case)
         return gatherer.kill(case) if case.proofs and gatherer.visible(case) else None
 
-    def _changed(self, cases: Iterable[Case]) -> tuple[Kill, ...]:
+    def changed(self, cases: Iterable[Case]) -> tuple[Kill, ...]:
         """Of the cases those that are not what they were when they were last told so."""
         changed = []
         for case in dict.fromkeys(cases):

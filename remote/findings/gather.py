@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Literal
 
 from remote.facts.journal import Entry
-from remote.findings.advice import Known, advice
+from remote.findings.advice import WATCHDOG, Known, advice
 from remote.findings.cases import JOIN_US, NEAR_US, SHARED, Boot, Case, Own, Proof, Told, entries_of
 from remote.findings.daemons import ContainerKill, DaemonKill, UnitSaid
 from remote.findings.ground import Ground
@@ -108,7 +108,7 @@ class Gatherer:
             by=said.by,
         )
         kill = replace(kill, staged=self._staged(case, kill, proofs))
-        return replace(kill, advice=_advice(kill, found.limit_s, known.stop_timeout_s if known else None))
+        return replace(kill, advice=_advice(kill, found, known.stop_timeout_s if known else None))
 
     def proofs(self, case: Case) -> list[Proof]:
         """Its lines, without what a foreign unit claims."""
@@ -388,7 +388,7 @@ class Gatherer:
 _NO_ADVICE = advice(Known(cause="unknown", name=""))
 
 
-def _advice(kill: Kill, limit_s: float | None, stop_s: float | None) -> Text:
+def _advice(kill: Kill, found: Gathered, stop_s: float | None) -> Text:
     at_own_limit = not kill.limit_group or kill.limit_group.endswith(f"/{kill.unit}")
     limited = kill.container if kill.container and kill.container in kill.limit_group else kill.limit_group
     known = Known(
@@ -399,7 +399,8 @@ def _advice(kill: Kill, limit_s: float | None, stop_s: float | None) -> Text:
         limit_bytes=kill.limit_bytes,
         limited="" if at_own_limit else limited,
         stopped_unit=kill.stopped_unit,
-        limit_s=limit_s,
+        limit_s=found.limit_s,
         stop_s=stop_s,
+        by=WATCHDOG if found.evidence.watchdog and kill.cause == "stop-timeout" else kill.by,
     )
     return advice(known)

@@ -123,7 +123,7 @@ def counted_kill(unit: str | None, boot_id: str, at: datetime, monotonic_us: int
         limit_bytes=limit_bytes,
         rss_bytes=None,
         evidence=(redact(evidence)[:LINE_CHARACTERS],),
-        advice=advice(Known(cause=cause, name=name, unit=unit, limit_bytes=limit_bytes)),
+        advice=advice(Known(cause=cause, name=name, unit=unit, limit_bytes=limit_bytes, counted=True)),
         final=False,
         counted=True,
     )

@@ -102,9 +102,10 @@ def _speaker(unit: Unit, processes: Processes | None) -> Speaker | None:
         said = _configured(unit, Processes((), ""))
     elif not (said := roles(main)):
         pid, said = _master_behind(main, unit, processes)
-    if pid is None or not any(kinds()[role.service].sign is not silent for role in said):
+    spoken = [kind for kind in (kinds()[role.service] for role in said) if kind.sign is not silent]
+    if pid is None or not spoken:
         return None
-    return Speaker(unit.id, pid, unit.invocation_id)
+    return Speaker(unit.id, pid, unit.invocation_id, any(kind.children for kind in spoken))
 
 
 def tellings(*, asides: bool = True) -> tuple[str, ...]:

@@ -111,7 +111,7 @@ class Kind:
     a visitor sent. A log whose format was changed is therefore not read. `tellings` are extended regular expressions
     (for grep -E and PCRE2 alike, over raw JSON too: so no quote and no backslash) of which at least one is found in every
     line that `sign` reads: they narrow on the host what is sent. `asides` are those of lines that come with every piece of
-    work (`task`), and can be many.
+    work (`task`), and can be many. `children` says that those of the program's children are among them.
     """
 
     name: str
@@ -123,3 +123,4 @@ class Kind:
     sign: Callable[[Entry], Sign | None] = silent
     tellings: tuple[str, ...] = ()
     asides: tuple[str, ...] = ()
+    children: bool = False

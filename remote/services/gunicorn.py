@@ -115,4 +115,6 @@ _TELLINGS = (
     "Booting worker with pid", "Starting gunicorn",
 )  # fmt: skip
 
-KIND = Kind("gunicorn", "gunicorn", recognise, order=10, genuine=by_python, twins=True, sign=sign, tellings=_TELLINGS)
+KIND = Kind(
+    "gunicorn", "gunicorn", recognise, order=10, genuine=by_python, twins=True, sign=sign, tellings=_TELLINGS, children=True
+)

@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
-from bot.alerts.kills import STORM_S, KillRule
 from bot.alerts.memory import REFRESH_S, MemoryRule
 from bot.alerts.routing import told_about
-from bot.app import build
 from bot.chat.base import Address
 from bot.i18n import render
 from bot.outbox import Outbox
 from bot.settings import ChatSettings, HostSettings, Settings, TelegramSettings
 from bot.store import Store
-from bot.store.tables import cursors, incidents, kills
-from bot.watch import Stream
+from bot.store.tables import incidents
 from handlers.cards.host import Use
 from handlers.reply import Line, Reply, Title
-from remote.connect import Conversation, Target
-from remote.errors import HostError
-from remote.facts.base import Answers, Fact, Unreadable
-from remote.facts.journal import Journal, parse_entry
 from remote.facts.memory import Memory
-from remote.findings.death import Kill
-from remote.policy import GIB, MIB
-from remote.text import T
+from remote.policy import GIB
 from tests.bot.chats import MemoryChat, Shown
-from tests.bot.waiting import until
 from tests.clock import NOW, StandingClock
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "debian12" / "journal"
@@ -227,302 +215,6 @@ async def test_each_chat_has_its_message(store: Store, clock: StandingClock) -> 
             ("-2", "7", "ru"),
         ]
         assert all(title(one).startswith("prod: memory is fine again") for one in watcher.chat.shown)
-
-
-def kill(pid: int | None = 100, after_s: float = 0, **more: Any) -> Kill:  # noqa: ANN401
-    values: dict[str, Any] = {
-        "pid": pid, "name": "gunicorn", "unit": "site.service", "at": NOW + timedelta(seconds=after_s), "boot_id": BOOT,
-        "monotonic_us": 10**9 + int(after_s * 1e6), "signal": 9, "cause": "unknown", "confidence": "guess", "limit_bytes": None,
-        "rss_bytes": None, "evidence": (f"line {pid} {after_s}",), "advice": T("Nothing to do."),
-    }  # fmt: skip
-    return Kill(**{**values, **more})
-
-
-@dataclass
-class Coroner:
-    """A kill rule with its chat."""
-
-    rule: KillRule
-    store: Store
-    chat: MemoryChat
-    outbox: Outbox
-    clock: StandingClock
-    told: list[str] = field(default_factory=list)
-
-    async def keep(self, *found: Kill, host: str = "prod", batch: str = "") -> None:
-        await self.rule.keep(host, found, f"cursor {len(self.told)}", BOOT, batch=batch)
-        self.told.append(host)
-        await self.outbox.drained()
-
-    async def rows(self) -> list[Any]:
-        async with self.store.connect() as tx:
-            return list((await tx.execute(select(kills).order_by(kills.c.id))).all())
-
-    def titles(self) -> list[str]:
-        return [title(one) for one in self.chat.shown]
-
-
-@pytest_asyncio.fixture
-async def coroner(store: Store, clock: StandingClock) -> AsyncIterator[Coroner]:
-    async with watching(store, clock, SETTINGS) as one:
-        yield Coroner(KillRule(SETTINGS, store, one.outbox, clock), store, one.chat, one.outbox, clock)
-
-
-async def test_a_kill_is_told_once_with_its_pid(coroner: Coroner) -> None:
-    await coroner.keep(kill(689792))
-    await coroner.keep(kill(689792))
-
-    assert coroner.titles() == ["prod: gunicorn of site.service was killed"]
-    assert len(coroner.chat.calls) == 1
-    assert any(
-        "689792" in render(block.text, "en", NOW) for block in coroner.chat.shown[0].reply.blocks if isinstance(block, Line)
-    )
-    assert coroner.chat.shown[0].reply.loud
-
-
-async def test_two_sights_of_a_kill_are_one_row_with_the_surer_verdict(coroner: Coroner) -> None:
-    await coroner.keep(kill(100, evidence=("Worker was sent SIGKILL! Perhaps out of memory?",)))
-    kernel = kill(
-        100, -1, cause="cgroup-limit", confidence="certain", limit_bytes=512 * MIB, rss_bytes=300 * MIB, evidence=("oom-kill:",)
-    )
-    await coroner.keep(kernel)
-
-    (row,) = await coroner.rows()
-    assert (row.data["cause"], row.data["limit_bytes"]) == ("cgroup-limit", 512 * MIB)
-    assert row.data["evidence"] == ["Worker was sent SIGKILL! Perhaps out of memory?", "oom-kill:"]
-    assert [call.split()[0] for call in coroner.chat.calls] == ["send", "edit"]
-
-
-async def test_a_weaker_sight_that_comes_later_does_not_take_the_verdict_back(coroner: Coroner) -> None:
-    await coroner.keep(kill(100, cause="cgroup-limit", confidence="certain", limit_bytes=512 * MIB))
-    await coroner.keep(kill(100, 1))
-
-    (row,) = await coroner.rows()
-    assert (row.data["cause"], row.data["limit_bytes"]) == ("cgroup-limit", 512 * MIB)
-
-
-@pytest.mark.parametrize("first", ["counter", "line"])
-async def test_what_only_a_counter_knew_is_absorbed_by_the_line_that_names_a_pid(first: str, coroner: Coroner) -> None:
-    sights = [kill(None, name="", final=False), kill(100, 2, cause="cgroup-limit", confidence="certain")]
-    for sight in sights if first == "counter" else sights[::-1]:
-        await coroner.keep(sight)
-
-    (row,) = await coroner.rows()
-    assert (row.pid, row.data["pid"], row.data["cause"]) == (100, 100, "cgroup-limit")
-    assert coroner.titles() == ["prod: gunicorn of site.service was killed"]
-
-
-async def test_a_group_that_was_killed_is_told_once_though_it_is_read_twice(coroner: Coroner) -> None:
-    for _ in range(2):
-        await coroner.keep(kill(None, cause="systemd-oomd", confidence="certain", name="site.service", signal=9))
-
-    assert len(await coroner.rows()) == 1
-    assert len(coroner.chat.calls) == 1
-
-
-async def test_the_same_pid_later_or_after_a_boot_or_elsewhere_is_another_kill(coroner: Coroner) -> None:
-    await coroner.keep(kill(100))
-    await coroner.keep(kill(100, 7200))
-    await coroner.keep(kill(100, boot_id="f" * 32))
-    await coroner.keep(kill(100), host="web")
-
-    assert len(await coroner.rows()) == 4
-
-
-async def test_a_storm_shares_a_message_that_names_each_pid(coroner: Coroner) -> None:
-    for n in range(5):
-        await coroner.keep(kill(100 + n, n * STORM_S / 2))
-    await coroner.keep(kill(200, 2 * STORM_S + STORM_S + 1))
-    await coroner.keep(kill(300), host="web")
-
-    assert coroner.titles() == [
-        "prod: 5 gunicorn of site.service were killed",
-        "prod: gunicorn of site.service was killed",
-        "web: gunicorn of site.service was killed",
-    ]
-    text = " ".join(render(block.text, "en", NOW) for block in coroner.chat.shown[0].reply.blocks if isinstance(block, Line))
-    assert all(str(100 + n) in text for n in range(5))
-
-
-async def test_a_storm_that_lasts_is_told_anew_now_and_then(coroner: Coroner) -> None:
-    for n in range(int(4 * 3600 / STORM_S) + 2):
-        await coroner.keep(kill(100 + n, n * STORM_S))
-
-    assert coroner.titles() == [
-        "prod: 120 gunicorn of site.service were killed",
-        "prod: 2 gunicorn of site.service were killed",
-    ]
-
-
-async def test_what_was_missed_is_one_message(coroner: Coroner) -> None:
-    await coroner.keep(*(kill(n, n * 3600) for n in range(-10, -2)), batch="first:prod")
-
-    assert coroner.titles() == ["prod: 8 gunicorn of site.service were killed"]
-    assert len(coroner.chat.calls) == 1
-
-
-async def test_nothing_found_only_moves_the_cursor(coroner: Coroner) -> None:
-    assert await coroner.rule.cursor("prod") is None
-    await coroner.keep()
-    await coroner.keep()
-
-    assert await coroner.rule.cursor("prod") == "cursor 1"
-    assert coroner.chat.calls == []
-    async with coroner.store.connect() as tx:
-        assert len((await tx.execute(select(cursors))).all()) == 1
-
-
-async def test_a_kill_without_a_place_to_tell_it_is_kept(store: Store, clock: StandingClock) -> None:
-    quiet = Settings(telegram=TELEGRAM, hosts=SETTINGS.hosts, chats={"quiet": CHATS["quiet"]})
-    async with watching(store, clock, quiet) as one:
-        coroner = Coroner(KillRule(quiet, store, one.outbox, clock), store, one.chat, one.outbox, clock)
-        await coroner.keep(kill(100))
-
-        assert len(await coroner.rows()) == 1
-        assert coroner.chat.calls == []
-
-
-def recorded(name: str) -> list[bytes]:
-    return (RECORDED / f"{name}.jsonl").read_bytes().splitlines()
-
-
-@dataclass
-class JournalHost:
-    """A host whose journal was recorded: `past` is there at the first sight, `coming` is streamed, a list a connection."""
-
-    past: Sequence[bytes] = ()
-    coming: list[Sequence[bytes]] = field(default_factory=list)
-    scripts: list[str] = field(default_factory=list)
-    target: Target = field(default_factory=lambda: Target("prod", "203.0.113.7"))
-    read: int = 0
-    host_key: str = "SHA256:test"
-
-    async def ask(self, *facts: Fact[Any]) -> Answers:
-        entries = tuple(entry for entry in map(parse_entry, self.past) if entry is not None)
-        journal = Journal(entries, last_cursor=entries[-1].cursor if entries else "s=0;i=1")
-        values = {fact: journal if fact.name == "kills" else Unreadable("unsupported", T("not here")) for fact in facts}
-        return Answers(values)
-
-    async def sample(self, *facts: Fact[Any]) -> Answers:
-        return await self.ask(*facts)
-
-    @asynccontextmanager
-    async def stream(self, script: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        self.scripts.append(script)
-        if not self.coming:
-            raise HostError("unreachable", T("It does not answer."))
-
-        async def lines() -> AsyncIterator[bytes]:
-            for line in self.coming.pop(0):
-                yield line
-            self.read += 1
-
-        yield lines()
-
-    @asynccontextmanager
-    async def converse(self) -> AsyncIterator[Conversation]:
-        if self.read >= 0:
-            raise HostError("refused", T("Nothing to change here."))
-        yield  # type: ignore[misc]
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
-@dataclass
-class Followed:
-    """What came of following a host's journal."""
-
-    calls: list[str]
-    titles: list[str]
-    pids: list[int | None]
-    causes: set[str]
-    cursor: str
-    scripts: list[str]
-
-
-async def follow(store_url: str, host: JournalHost, clock: StandingClock) -> Followed:
-    """One life of the process: it follows the journal until there is no more of it."""
-    chat = MemoryChat()
-    settings = Settings(store=store_url, hosts={"prod": HostSettings(address="203.0.113.7")})
-    async with build(settings, {"console": chat}, clock) as app:
-        app.fleet._open["prod"] = host
-        rule = KillRule(settings, app.store, app.outbox, clock)
-        work = [asyncio.create_task(app.outbox.run()), asyncio.create_task(Stream("prod", app, rule).follow())]
-        streams = len(host.coming)
-        await until(lambda: host.read == streams, 20)
-        cursor = await rule.cursor("prod") or ""
-        await app.outbox.drained()
-        async with app.store.connect() as tx:
-            rows = (await tx.execute(select(kills).order_by(kills.c.at, kills.c.id))).all()
-        for task in work:
-            task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
-    return Followed(
-        chat.calls,
-        [title(one) for one in chat.shown],
-        [row.pid for row in rows],
-        {row.data["cause"] for row in rows},
-        cursor,
-        host.scripts,
-    )
-
-
-@pytest.fixture
-def then() -> StandingClock:
-    """A moment before everything that was recorded."""
-    entries = [parse_entry(line) for path in RECORDED.glob("*.jsonl") for line in path.read_bytes().splitlines()[:1]]
-    return StandingClock(min(entry.at for entry in entries if entry is not None) - timedelta(seconds=5))
-
-
-NAMES = sorted(path.stem for path in RECORDED.glob("*.jsonl"))
-
-
-@pytest.mark.parametrize("name", NAMES)
-async def test_a_recorded_journal_tells_the_same_whether_it_is_watched_or_was_missed(
-    name: str, migrated: Path, tmp_path: Path, then: StandingClock
-) -> None:
-    watched = await follow(copy(migrated, tmp_path / "watched.db"), JournalHost(coming=[recorded(name)]), then)
-    missed = await follow(copy(migrated, tmp_path / "missed.db"), JournalHost(past=recorded(name), coming=[[]]), then)
-
-    assert sorted(watched.pids, key=str) == sorted(missed.pids, key=str)
-    assert watched.causes == missed.causes
-    assert bool(watched.titles) == bool(watched.pids)
-    assert len(missed.titles) == (1 if missed.pids else 0)
-
-
-@pytest.mark.parametrize("name", ["gunicorn-oom", "celery-oom", "global-oom"])
-async def test_a_journal_that_is_read_again_after_a_restart_tells_nothing_again(
-    name: str, store_url: str, then: StandingClock
-) -> None:
-    lines = recorded(name)
-    first = await follow(store_url, JournalHost(coming=[lines]), then)
-    again = await follow(store_url, JournalHost(coming=[lines[-5:]]), then)
-
-    assert first.pids
-    assert again.pids == first.pids
-    assert again.titles == []
-    assert f"--cursor={first.cursor}" in again.scripts[0] or f"cursor='{first.cursor}'" in again.scripts[0]
-
-
-@pytest.mark.parametrize("at", range(0, 61, 6))
-async def test_wherever_the_link_is_cut_each_kill_is_told_once(
-    at: int, migrated: Path, tmp_path: Path, then: StandingClock
-) -> None:
-    lines = recorded("gunicorn-oom")
-    whole = await follow(copy(migrated, tmp_path / "whole.db"), JournalHost(coming=[lines]), then)
-    host = JournalHost(coming=[lines[:at], lines[max(0, at - 1) :]])
-    cut = await follow(copy(migrated, tmp_path / "cut.db"), host, then)
-
-    assert cut.pids == whole.pids
-    assert len(cut.titles) == len(whole.titles)
-
-
-def copy(source: Path, target: Path) -> str:
-    import shutil
-
-    shutil.copy(source, target)
-    return f"sqlite:///{target}"
 
 
 def test_the_table_of_samples_is_of_one_host() -> None:

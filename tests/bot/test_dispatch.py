@@ -61,6 +61,10 @@ def commands(doings: Doings) -> dict[str, Command]:
         doings.done.append(f"{request.person.id} {' '.join(request.words)}")
         return Reply((Line(T("echo {words}", words=Mono(" ".join(request.words)))),), ((Button(T("Again"), "/echo again"),),))
 
+    async def why(request: Request) -> Reply:
+        doings.done.append(f"{request.person.id} why {' '.join(request.words)}")
+        return Reply((Line(T("because")),))
+
     async def act(request: Request) -> Reply:
         doings.done.append(f"act {request.event_id}")
         return Reply((Title(T("done")),), key="act:1", toast=T("Done.") if "toast" in request.words else None)
@@ -87,7 +91,7 @@ def commands(doings: Doings) -> dict[str, Command]:
         return Command(name, T("A test"), f"/{name} X", run, (f"/{name} 1",), **more)
 
     all_of_them = [
-        command(echo), command(act, effects=True, role="approver"), command(slow), command(broken), command(wrong),
+        command(echo), command(why), command(act, effects=True, role="approver"), command(slow), command(broken), command(wrong),
         command(refused), command(down),
     ]  # fmt: skip
     return {one.name: one for one in all_of_them}
@@ -239,6 +243,35 @@ async def test_what_was_under_way_when_the_process_died_is_tried_again(ops: Room
 
     assert await ops.hear(event) == ["at last"]
     assert ops.desk._under_way == set()
+
+
+LINE = "Worker (pid:689792) was sent SIGKILL! Perhaps out of memory?"
+
+
+async def test_a_pasted_line_asks_why_that_pid_was_killed(ops: Room1) -> None:
+    assert await ops.say(LINE) == ["because"]
+    assert await ops.say(f"see:\n> {LINE}\nand /act on it", VIEWER) == ["because"]
+    assert await ops.say("LOG:  server process (PID 290) was terminated by signal 9: Killed", to=PRIVATE) == ["because"]
+    assert ops.doings.done == ["owner why 689792", "vera why 689792", "owner why 290"]
+
+
+async def test_a_line_after_the_command_is_read_too(ops: Room1) -> None:
+    assert await ops.say(f"/why {LINE}") == ["because"]
+    assert await ops.say("/why Process 'ForkPoolWorker-1' pid:451 exited with 'signal 9 (SIGKILL)'") == ["because"]
+    assert await ops.say("/why prod 7") == ["because"]
+    assert ops.doings.done == ["owner why 689792", "owner why 451", "owner why prod 7"]
+
+
+async def test_a_strangers_line_is_met_with_silence(ops: Room1) -> None:
+    assert await ops.say(LINE, STRANGER) == []
+    assert await ops.say(LINE, replace(OWNER, anonymous=True)) == []
+    assert ops.doings.done == []
+
+
+async def test_a_line_makes_no_command_of_what_stands_around_it(ops: Room1) -> None:
+    assert await ops.say(f"act {LINE}") == ["because"]
+    assert await ops.say(f"/act {LINE}") == ["done"]
+    assert ops.doings.done[0] == "owner why 689792"
 
 
 async def test_an_old_command_with_effects_is_not_done(ops: Room1) -> None:

@@ -249,6 +249,8 @@ def test_a_secret_hides_itself(tmp_path: Path) -> None:
         ("[approvals]\nexpires = '1m'", "approvals.expires: unknown key; did you mean 'expire'?"),
         ("[sizing]\nthreads = 4", "sizing.threads: unknown key"),
         ('[hosts.a]\naddress = "x"\nalerts = { memry_percent = 5 }', "did you mean 'memory_percent'?"),
+        ('[hooks]\nlisten = "127.0.0.1:1"\npublik = true', "hooks.publik: unknown key; did you mean 'public'?"),
+        ('[hooks.sentry]\nsecrt = "x"', "hooks.sentry.secrt: unknown key; did you mean 'secret'?"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_right_one(text: str, said: str, tmp_path: Path) -> None:
@@ -301,6 +303,88 @@ def test_what_makes_no_sense_is_said_in_one_line(text: str, said: str, tmp_path:
 
     assert said in told
     assert len(told.splitlines()) == 1
+
+
+HOOKS = """
+[hosts.prod]
+address = "203.0.113.7"
+[hooks]
+listen = "127.0.0.1:8090"
+[hooks.sentry]
+secret = "0123456789abcdef"
+hosts = { "teaching-panel" = "prod" }
+[hooks.alertmanager]
+token = "fedcba9876543210"
+hosts = { "203.0.113.7:9100" = "prod" }
+"""
+
+
+def test_hooks_are_off_unless_they_are_set(tmp_path: Path) -> None:
+    assert load(None).hooks is None
+    hooks = read(HOOKS, tmp_path).hooks
+
+    assert hooks is not None
+    assert hooks.address == ("127.0.0.1", 8090)
+    assert hooks.mapped == {"sentry": {"teaching-panel": "prod"}, "alertmanager": {"203.0.113.7:9100": "prod"}}
+    assert "0123456789abcdef" not in repr(hooks)
+    assert "fedcba9876543210" not in repr(hooks)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"127.0.0.1:8090"', '"0.0.0.0:8090"', "listen = '0.0.0.0:8090' can be reached by others"),
+        ('"127.0.0.1:8090"', '"[2001:db8::1]:8090"', "can be reached by others"),
+        ('"127.0.0.1:8090"', '"8090"', 'listen is written like "127.0.0.1:8090"'),
+        ('"127.0.0.1:8090"', '"127.0.0.1:99999"', 'listen is written like "127.0.0.1:8090"'),
+        ('"127.0.0.1:8090"', '"127.0.0.999:80"', 'listen is written like "127.0.0.1:8090"'),
+        ('"127.0.0.1:8090"', '"127.0.0.1:\u0663"', 'listen is written like "127.0.0.1:8090"'),
+        ('listen = "127.0.0.1:8090"', "", "hooks.listen"),
+        ('secret = "0123456789abcdef"', 'secret = ""', "hooks.sentry.secret"),
+        ('token = "fedcba9876543210"', 'token = ""', "hooks.alertmanager.token"),
+        ('secret = "0123456789abcdef"', "", "hooks.sentry.secret"),
+        ('"teaching-panel" = "prod"', '"teaching-panel" = "prdo"', "there is no host 'prdo'; did you mean 'prod'?"),
+        ('9100" = "prod"', '9100" = "web"', "hooks.alertmanager.hosts.203.0.113.7:9100: there is no host 'web'"),
+        ('{ "teaching-panel" = "prod" }', "{}", "hooks.sentry.hosts"),
+        ("[hooks.sentry]", '[hooks.sentry]\nbase_url = "sentry.io"', 'a web address is written like "https://sentry.io"'),
+        ("[hooks.sentry]", '[hooks.sentry]\norganization = "../x"', "hooks.sentry.organization"),
+        (
+            "[hooks.sentry]",
+            '[hooks.sentry]\nbase_url = "http://sentry.example.com"\ntoken = "0123456789abcdef"',
+            "base_url must begin with https://",
+        ),
+    ],
+)
+def test_hooks_that_make_no_sense_are_said_in_one_line(old: str, new: str, said: str, tmp_path: Path) -> None:
+    told = complaint(HOOKS.replace(old, new), tmp_path)
+
+    assert said in told
+    assert len(told.splitlines()) == 1
+    assert "0123456789abcdef" not in told
+
+
+def test_hooks_that_nobody_may_use_make_no_sense(tmp_path: Path) -> None:
+    assert "nobody may ask" in complaint('[hooks]\nlisten = "127.0.0.1:8090"', tmp_path)
+
+
+def test_hooks_can_be_public_when_that_is_said(tmp_path: Path) -> None:
+    hooks = read(HOOKS.replace('"127.0.0.1:8090"', '"[::]:8090"\npublic = true'), tmp_path).hooks
+
+    assert hooks is not None
+    assert hooks.address == ("::", 8090)
+
+
+def test_a_hook_s_secret_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").write_text("from-a-file-12345\n", encoding="utf-8")
+    monkeypatch.setenv("MEMWARDEN_HOOKS__ALERTMANAGER__TOKEN", "from-the-environment")
+    text = HOOKS.replace('secret = "0123456789abcdef"', f'secret_file = "{tmp_path / "secret"}"')
+    hooks = read(text, tmp_path).hooks
+
+    assert hooks is not None
+    assert hooks.sentry is not None
+    assert hooks.sentry.secret.get_secret_value() == "from-a-file-12345"
+    assert hooks.alertmanager is not None
+    assert hooks.alertmanager.token.get_secret_value() == "from-the-environment"
 
 
 def test_each_trouble_has_a_line(tmp_path: Path) -> None:

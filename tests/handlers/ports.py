@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from handlers.cards.kill import Past
 from handlers.command import Command, Refused, Usage
 from handlers.ports.plans import Plan, StepRecord
 from handlers.reply import Reply
 from handlers.request import Person, Request, Role, Room
 from remote.errors import HostError
-from remote.facts.base import Answers, Fact
+from remote.facts.base import Answers, Fact, Unreadable
 from remote.policy import Policy
 from remote.remedies.base import Draft
 from remote.remedies.plan import undo
 from remote.text import Mono, T
 
 NOW = datetime(2026, 11, 23, 14, 2, tzinfo=UTC)
+TOO_LONG = Unreadable("timeout", T("{what} took too long", what="it"))
 
 
 @dataclass
@@ -43,6 +46,10 @@ class TestHosts:
     worlds: Mapping[str, Mapping[str, Any] | HostError]
     policies: Mapping[str, Policy] = field(default_factory=dict)
     asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    since: list[datetime] = field(default_factory=list)
+    """From when on each question about kills asks: the full hour before it."""
+    answers_within: timedelta = timedelta.max
+    """One that goes further back takes too long."""
 
     def choose(self, request: Request, words: tuple[str, ...]) -> tuple[str, ...]:
         """As bot/hosts.py, with the one group `all`."""
@@ -86,7 +93,14 @@ class TestHosts:
         world = self.worlds[host]
         if isinstance(world, HostError):
             raise world
-        return Answers({fact: world[fact.name] for fact in facts})
+        return Answers({fact: world[fact.name] if self._in_time(fact) else TOO_LONG for fact in facts})
+
+    def _in_time(self, fact: Fact[Any]) -> bool:
+        start = re.search(r"@(\d{9,})", fact.script)
+        if fact.name != "kills" or start is None:
+            return True
+        self.since.append(datetime.fromtimestamp(int(start[1]), UTC))
+        return NOW - self.since[-1] <= self.answers_within
 
 
 @dataclass
@@ -147,6 +161,21 @@ class TestPlans:
 
 
 @dataclass
+class TestHistory:
+    """What the bot remembers of kills, by unit (or name); asked for is kept."""
+
+    __test__ = False
+
+    weeks: Mapping[str, Past] = field(default_factory=dict)
+    asked: list[tuple[str, str | None, str, datetime]] = field(default_factory=list)
+
+    async def past(self, host: str, unit: str | None, name: str, before: datetime) -> Past:
+        """Of a unit that is not there: none."""
+        self.asked.append((host, unit, name, before))
+        return self.weeks.get(unit or name, Past())
+
+
+@dataclass
 class TestCommands:
     """The commands that were found."""
 
@@ -189,11 +218,18 @@ class Desk:
     plans: TestPlans
     clock: TestClock
     commands: TestCommands
+    history: TestHistory = field(default_factory=TestHistory)
 
     async def ask(self, request: Request) -> Reply:
         """The command's reply; Usage, Refused and HostError come through."""
         run = self.commands.found[request.command].run
-        ports = {"hosts": self.hosts, "plans": self.plans, "clock": self.clock, "commands": self.commands}
+        ports = {
+            "hosts": self.hosts,
+            "plans": self.plans,
+            "clock": self.clock,
+            "commands": self.commands,
+            "history": self.history,
+        }
         named = run.__kwdefaults__ or {}
         wanted = run.__code__.co_varnames[run.__code__.co_argcount :][: run.__code__.co_kwonlyargcount]
         assert not named

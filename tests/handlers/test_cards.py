@@ -1,4 +1,4 @@
-"""Kills, memory incidents, refusals; widths and words of every card in both languages."""
+"""Memory incidents, refusals; widths and words of every card in both languages."""
 
 from __future__ import annotations
 
@@ -16,83 +16,21 @@ from handlers import discover
 from handlers.cards.choose import choose_host
 from handlers.cards.failure import refusal
 from handlers.cards.host import tone, uses
-from handlers.cards.kill import kill_card
 from handlers.cards.memory import MemoryIncident, memory_card
 from handlers.cards.plan import details_card, plan_card
+from handlers.cards.timetable import timetable
 from handlers.command import Refused, Usage
 from handlers.every import Part, every
 from handlers.reply import HostAnswer, Line, Reply, Table, Title
 from remote.errors import HostError
 from remote.findings.base import Finding
-from remote.findings.death import Cause
-from remote.policy import GIB, MIB
+from remote.policy import GIB
 from remote.text import Mono, Size, Span, T, Text
 from tests.handlers.ports import NOW, Desk, TestClock, TestCommands, TestHosts, TestPlans, make_request
 from tests.handlers.shown import flat, texts, words
+from tests.handlers.test_kill_card import CAUSES, kill_cards
 from tests.handlers.test_plan_card import STATES
 from tests.handlers.worlds import CALM, MEMORY, PROCESSES, SECRET, UNITS, kill, world
-
-CAUSES: tuple[Cause, ...] = (
-    "kernel-oom", "cgroup-limit", "systemd-oomd", "userspace-oom", "worker-timeout", "stop-timeout", "time-limit", "container",
-    "plan", "manual", "unknown",
-)  # fmt: skip
-
-
-def test_a_kill_is_told_in_four_lines() -> None:
-    card = kill_card("prod", [kill()], NOW)
-    shown = words(card).splitlines()
-    assert shown[:5] == [
-        "prod: gunicorn of teaching_panel.service was killed",
-        "pid 689792, 13:59 UTC",
-        "Killed by the kernel: the memory limit of teaching_panel.service was reached",
-        "It held 310 MiB, the limit is 512 MiB",
-        "Nothing to do.",
-    ]
-    assert "Memory cgroup out of memory: Killed process 689792 (gunicorn)" in shown
-    assert [button.command for row in card.buttons for button in row] == ["/top prod", "/why prod", "/fix prod"]
-
-
-def test_kills_of_one_cause_share_their_lines_and_name_each_pid() -> None:
-    card = kill_card("prod", [kill(1), kill(2, rss_bytes=400 * MIB), kill(3)], NOW)
-    shown = words(card)
-    assert "prod: 3 gunicorn of teaching_panel.service were killed" in shown
-    assert "pids 1, 2 and 3, last 13:59 UTC" in shown
-    assert "The biggest held 400 MiB, the limit of all is 512 MiB" in shown
-
-
-def test_kills_of_several_causes_are_told_one_after_the_other() -> None:
-    stray = kill(7, unit=None, name="python3", cause="manual", confidence="likely", limit_bytes=None, cgroup="/user.slice")
-    pair = [
-        kill(8 + n, unit=None, name="node", cause="unknown", confidence="guess", rss_bytes=None, cgroup="/x") for n in range(2)
-    ]
-    many = [kill(20 + n, unit=f"u{n}.service", stopped_unit=True, rss_bytes=None) for n in range(4)]
-    shown = words(kill_card("prod", [stray, *pair, *many], NOW))
-    assert "prod: 7 processes were killed" in shown
-    assert "python3, pid 7, 13:59 UTC" in shown
-    assert "Likely: Killed by a person or a script" in shown
-    assert "and 2 earlier kills" in shown
-    assert "systemd then stopped all of u1.service." in shown
-    assert "The limit is 512 MiB" in shown
-
-
-def test_a_kill_without_a_pid_or_figures_is_told_too() -> None:
-    one = kill(None, unit=None, rss_bytes=None, limit_bytes=None, evidence=(), cause="systemd-oomd", confidence="guess")
-    shown = words(kill_card("prod", [one], NOW))
-    assert "prod: gunicorn was killed" in shown
-    assert "pid unknown, 13:59 UTC" in shown
-    assert "A guess: Killed by systemd-oomd" in shown
-    assert "What the log says" not in shown
-    assert "It held 310 MiB" in words(kill_card("prod", [kill(limit_bytes=None)], NOW))
-    assert "a memory limit was reached" in words(kill_card("prod", [kill(unit=None, limit_group="")], NOW))
-
-
-def test_a_late_card_says_how_late_it_is() -> None:
-    assert "The last one was 2 h 57 min ago." in words(kill_card("prod", [kill(at=NOW - timedelta(minutes=177))], NOW))
-
-
-@pytest.mark.parametrize("cause", CAUSES)
-def test_every_cause_has_its_words(cause: Cause) -> None:
-    assert words(kill_card("prod", [kill(cause=cause, limit_group="")], NOW))
 
 
 def incident(**more: object) -> MemoryIncident:
@@ -170,16 +108,13 @@ async def all_cards() -> list[Reply]:
         TestHosts({"prod": world(), "web": HostError("timeout", T("Which host?"))}), plans, clock, TestCommands(discover())
     )
     asked = [
-        "/mem prod", "/mem all", "/top prod", "/duplicates prod", "/services prod", "/why prod", "/why prod 7", "/hosts", "/fix prod",
-        "/plans", "/help", "/help fix", "/start", "/whoami", "/restart prod celery",
+        "/mem prod", "/mem all", "/top prod", "/duplicates prod", "/services prod", "/why prod", "/why prod 7", "/why 7",
+        "/kills prod", "/hosts", "/fix prod", "/plans", "/help", "/help fix", "/start", "/whoami", "/restart prod celery",
     ]  # fmt: skip
     replies = [await desk.ask(make_request(line, hosts=("prod", "web"))) for line in asked]
-    kills = [[kill(cause=cause, limit_group=group)] for cause in CAUSES for group in ("", "/a/b.service")]
-    kills += [[kill(n) for n in range(count)] for count in (2, 5)]
-    kills += [
-        [kill(1, unit=None), kill(2, unit="x", confidence="likely"), *[kill(n, name="n", confidence="guess") for n in range(6)]]
-    ]
-    replies += [kill_card("prod", group, NOW) for group in kills]
+    replies += kill_cards()
+    listed = tuple(kill(cause=cause, at=NOW - timedelta(hours=7 * n)) for n, cause in enumerate(CAUSES))
+    replies.append(Reply(tuple(timetable(listed, NOW))))
     replies += [plan_card(plan, NOW) for plan in STATES.values()] + [details_card(plan, NOW) for plan in STATES.values()]
     replies += [
         memory_card("prod", one, NOW) for one in (incident(), incident(level="critical"), incident(closed_at=NOW, memory=CALM))
@@ -244,7 +179,7 @@ def leftovers(text: Text, language: str) -> str:
 async def test_every_card_is_whole_in_russian() -> None:
     left = {found for reply in await all_cards() for text in texts(reply) if (found := leftovers(text, "ru"))}
     # What is a name in both languages.
-    assert left <= {"PSS", "max", "W", "AE", "pid", "%"}
+    assert left <= {"PSS", "RSS", "UTC", "max", "W", "AE", "pid", "%"}
 
 
 @given(st.text(), st.integers(min_value=0, max_value=1 << 50))

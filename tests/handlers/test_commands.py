@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import handlers
 from bot.i18n import plain
 from handlers import discover
+from handlers.cards.kill import Past
 from handlers.command import Refused, Usage
 from handlers.reply import Reply, plain_json
 from remote.errors import HostError
@@ -55,6 +56,11 @@ async def ask(line: str, at: Desk | None = None, **more: Any) -> Reply:  # noqa:
     return await (at or desk()).ask(make_request(line, **more))
 
 
+def hour(at: datetime) -> datetime:
+    """The full hour before."""
+    return at.replace(minute=0)
+
+
 def data(reply: Reply, host: int = 0) -> Any:  # noqa: ANN401 - JSON
     shown = plain_json(reply.hosts[host].data, plain)
     assert json.loads(json.dumps(shown)) == shown or isinstance(shown, dict)
@@ -65,7 +71,7 @@ def test_every_command_can_be_asked_for_help() -> None:
     found = discover()
     assert set(found) >= {
         "mem", "top", "duplicates", "fix", "why", "services", "hosts", "help", "start", "whoami", "approve", "decline", "details",
-        "undo", "plans", "restart", "logs",
+        "undo", "plans", "restart", "logs", "kills",
     }  # fmt: skip
     for name, command in found.items():
         assert command.name == name
@@ -252,23 +258,164 @@ async def test_fix_needs_the_units() -> None:
 
 
 async def test_why_tells_each_kill() -> None:
-    reply = await ask("/why prod", desk(prod=world(kills=KILLED)))
+    at = desk(prod=world(kills=KILLED))
+    reply = await ask("/why prod", at)
     [one] = data(reply)["kills"]
     assert list(one) == [
         "pid", "name", "unit", "at", "boot_id", "signal", "cause", "confidence", "limit_bytes", "rss_bytes", "evidence", "advice",
+        "final", "limit_group", "container", "by", "doing", "counted", "staged", "members",
     ]  # fmt: skip
     assert (one["pid"], one["unit"], one["cause"], one["signal"]) == (689792, "teaching_panel.service", "cgroup-limit", 9)
-    assert "689792" in words(reply)
-    assert data(await ask("/why prod 4711", desk(prod=world(kills=KILLED)))) == {"kills": []}
+    assert "pid 689792, 13:02 UTC" in words(reply)
+    assert [button.command for row in reply.buttons for button in row] == ["/top prod", "/fix prod"]
+    assert set(at.hosts.asked[0][1]) == {"memory", "units", "processes", "kills"}
+    assert at.history.asked == [("prod", "teaching_panel.service", "gunicorn", NOW - timedelta(hours=1))]
+
+
+async def test_why_says_how_often_it_happened() -> None:
+    at = desk(prod=world(kills=KILLED))
+    assert "this week" not in words(await ask("/why prod", at))
+    at.history.weeks = {"teaching_panel.service": Past(3, "import_orders")}
+    assert "The third this week, always import_orders." in words(await ask("/why prod 689792", at))
+
+
+async def test_why_counts_in_the_journal_what_the_bot_has_not_seen() -> None:
+    again = tuple(replace(one, boot_id="b" * 32, message=one.message.replace("689792", "7")) for one in KILLED.entries)
+    at = desk(prod=world(kills=Journal((*again, *KILLED.entries))))
+    assert "The second this week." in words(await ask("/why prod 7", at))
+    at.history.weeks = {"teaching_panel.service": Past(9)}
+    assert "9 kills this week." in words(await ask("/why prod 7", at))
+
+
+async def test_why_with_a_pid_looks_as_far_back_as_the_journal_goes() -> None:
+    at = desk(prod=world(kills=KILLED))
+    assert data(await ask("/why prod 4711", at)) == {"kills": []}
+    assert len(at.hosts.asked) == 2
+    assert at.hosts.since == [hour(NOW - timedelta(days=7)), hour(NOW - timedelta(days=3660))]
+    assert "prod: no kill of pid 4711, as far back as its log goes" in words(await ask("/why prod 4711", at))
+    at.hosts.asked.clear()
+    await ask("/why prod 689792", at)
+    assert len(at.hosts.asked) == 1
+
+
+async def test_why_says_when_it_could_not_look_further_back() -> None:
+    at = desk(prod=world(kills=QUIET))
+    at.hosts.answers_within = timedelta(days=8)
+    shown = words(await ask("/why prod 4711", at))
+    assert "prod: no kill of pid 4711 in the last 7 d" in shown
+    assert "I could not look further back: prod could not be read: " in shown
+
+
+async def test_why_with_a_pid_alone_asks_every_host() -> None:
+    at = desk(prod=world(kills=KILLED), web=world(), db=DEAD)
+    reply = await ask("/why 689792", at, hosts=("web", "prod", "db"))
+    assert words(reply).startswith("prod: gunicorn of teaching_panel.service was killed")
+    assert "db did not answer" in words(reply)
+    assert [len(data(reply, n).get("kills", ())) for n in (0, 1)] == [0, 1]
+    assert [button.command for row in reply.buttons for button in row] == ["/top prod", "/fix prod"]
+
+
+async def test_a_pid_that_several_hosts_know_is_told_of_each() -> None:
+    at = desk(prod=world(kills=KILLED), web=world(kills=KILLED))
+    reply = await ask("/why 689792", at, hosts=("prod", "web"))
+    assert [line for line in words(reply).splitlines() if line.endswith("was killed")] == [
+        "prod: gunicorn of teaching_panel.service was killed",
+        "web: gunicorn of teaching_panel.service was killed",
+    ]
+    assert not reply.buttons
+
+
+async def test_a_pid_that_no_host_knows_is_one_line() -> None:
+    reply = await ask("/why 4711", desk(prod=world(kills=KILLED), web=world()), hosts=("prod", "web"))
+    assert words(reply).splitlines() == [
+        "None of 2 hosts knows a kill of pid 4711 in the last 7 d",
+        "/why HOST 4711 looks further back.",
+    ]
 
 
 async def test_why_says_when_nothing_was_killed_and_what_it_looked_at() -> None:
     shown = words(await ask("/why prod", desk(prod=world(kills=replace(QUIET, partial="own")))))
-    assert "prod: nothing was killed in the last 24 h" in shown
-    assert "I looked at the journal" in shown
-    assert "I may read only my own messages in the journal" in shown
-    assert "The kernel counts 3 OOM kills since it started 3 d 2 h ago." in shown
-    assert "prod: no kill of pid 4711" in words(await ask("/why prod 4711"))
+    assert shown.splitlines()[:4] == [
+        "prod: nothing was killed in the last 24 h",
+        "I looked at the journal: the kernel, systemd, OOM daemons, and the main processes of services.",
+        "I may read only my own messages in the journal: kills may be missed.",
+        "The kernel counts 3 OOM kills since it started 3 d 2 h ago.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("partial", "line"),
+    [
+        ("dmesg", "There is no journal: I read the kernel's own buffer."),
+        ("syslog", "There is no journal: I read log files, where anybody may write; what they say is a guess."),
+    ],
+)
+async def test_why_says_what_it_looked_at_where_there_is_no_journal(partial: str, line: str) -> None:
+    shown = words(await ask("/why prod", desk(prod=world(kills=replace(QUIET, partial=partial)))))
+    assert line in shown
+    assert "I looked at the journal" not in shown
+
+
+async def test_why_says_what_it_could_not_read() -> None:
+    blind = world(kills=QUIET, units=NO_SYSTEMD, processes=NO_SYSTEMD, memory=NO_SYSTEMD)
+    shown = words(await ask("/why prod", desk(prod=blind)))
+    assert "The units could not be read: what only a program's own log tells may be missed." in shown
+    assert "The processes could not be read: I cannot tell which of those that were named still live." in shown
+    assert "The kernel's own count of OOM kills could not be read." in shown
+
+
+async def test_what_the_kernel_counted_and_no_line_tells_of_is_said() -> None:
+    young = replace(MEMORY, uptime_s=7200.0)
+    shown = words(await ask("/why prod", desk(prod=world(kills=KILLED, memory=young))))
+    # The journal's boot has no dashes, that of /proc has.
+    assert "The kernel counts 2 OOM kills more than the journal tells of." in shown
+    assert "The kernel counts 3 OOM kills more" in words(await ask("/kills prod", desk(prod=world(memory=young))))
+    told = words(await ask("/kills prod", desk(prod=world(kills=KILLED, memory=replace(young, oom_kills=1)))))
+    assert "more than the journal" not in told
+    assert "more than the journal" not in words(await ask("/kills prod", desk(prod=world(kills=KILLED))))
+
+
+async def test_kills_is_a_line_each() -> None:
+    reply = await ask("/kills prod", desk(prod=world(kills=KILLED)))
+    assert words(reply).splitlines() == [
+        "prod: 1 kill in the last 24 h",
+        "  UTC     pid     by  process",
+        "13:02  689792  limit  teaching_pa…",
+        "limit: a memory limit was reached",
+        "[Top](/top prod) [Why](/why prod)",
+    ]
+    [one] = data(reply)["kills"]
+    assert (one["pid"], one["cause"]) == (689792, "cgroup-limit")
+    assert data(await ask("/kills prod")) == {"kills": []}
+    assert "prod: nothing was killed in the last 24 h" in words(await ask("/kills prod"))
+
+
+@pytest.mark.parametrize(
+    ("word", "window"),
+    [
+        ("30m", timedelta(minutes=30)),
+        ("24h", timedelta(hours=24)),
+        ("7d", timedelta(days=7)),
+        ("2W", timedelta(weeks=2)),
+        ("", timedelta(days=1)),
+    ],
+)
+async def test_kills_looks_as_far_back_as_it_is_told(word: str, window: timedelta) -> None:
+    at = desk()
+    await ask(f"/kills prod {word}", at)
+    assert at.hosts.since == [hour(NOW - window)]
+
+
+@pytest.mark.parametrize("word", ["0h", "24", "999999w", "3661d"])
+async def test_kills_takes_no_other_time(word: str) -> None:
+    with pytest.raises(Usage):
+        await ask(f"/kills prod {word}")
+
+
+async def test_a_host_with_the_name_of_a_time_is_a_host() -> None:
+    at = desk(**{"24h": world()})
+    await ask("/kills 24h", at, hosts=("24h",))
+    assert at.hosts.since == [hour(NOW - timedelta(days=1))]
 
 
 async def test_why_without_a_journal_is_an_error_of_the_host() -> None:
@@ -445,7 +592,20 @@ async def test_logs_are_redacted() -> None:
 
 async def test_no_reply_holds_a_place_without_a_value() -> None:
     at = desk(prod=world(kills=KILLED, log=LOG))
-    for line in ("/mem", "/top", "/duplicates", "/services", "/hosts", "/why", "/fix", "/plans", "/help", "/start", "/whoami"):
+    for line in (
+        "/mem",
+        "/top",
+        "/duplicates",
+        "/services",
+        "/hosts",
+        "/why",
+        "/kills",
+        "/fix",
+        "/plans",
+        "/help",
+        "/start",
+        "/whoami",
+    ):
         for text in texts(await ask(line, at)):
             assert "{" not in plain(text), line
 

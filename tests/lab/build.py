@@ -24,15 +24,19 @@ GUEST_PACKAGES = (
     *("linux-image-cloud-amd64", "initramfs-tools", "zstd", "openssh-server", "sudo", "cron", "curl", "less"),
     *("python3", "python3-django", "celery", "redis-server", "python3-redis", "nginx-light"),
     *("earlyoom", "systemd-oomd"),
+    "auditd",  # for auditctl: journald hears the kernel's audit by itself
 )
 # Debian 12 has 20.1, which words a kill in its own way; the runbook's line needs 21 or later.
 GUNICORN = "gunicorn==23.0.0"
+# 20.0 says nothing of a killed worker; it still imports pkg_resources, which newer setuptools have no more.
+OLD_GUNICORN = ("gunicorn==20.0.4", "setuptools==75.8.0")
+OLD_GUNICORN_PATH = "opt/gunicorn-20.0"
 MIRROR = "http://deb.debian.org/debian"
 USERS = ("deploy", "alice")
-# Both start themselves when installed; a scenario that wants one unmasks it. The timers would all elapse at once
+# The daemons start themselves when installed; a scenario that wants one unmasks it. The timers would all elapse at once
 # when the date is set after a snapshot was loaded.
 MASKED = (
-    *("earlyoom.service", "systemd-oomd.service", "systemd-oomd.socket"),
+    *("earlyoom.service", "systemd-oomd.service", "systemd-oomd.socket", "auditd.service"),
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer"),
     *("fstrim.timer", "logrotate.timer", "man-db.timer"),
 )
@@ -120,8 +124,9 @@ def _add_overlay(root: Path) -> None:
 def _add_gunicorn(root: Path) -> None:
     with tempfile.TemporaryDirectory() as venv:
         _call(sys.executable, "-m", "venv", venv)
-        target = root / "usr/local/lib/python3.11/dist-packages"
-        _call(f"{venv}/bin/pip", "install", "--quiet", "--no-compile", "--target", str(target), GUNICORN)
+        pip = (f"{venv}/bin/pip", "install", "--quiet", "--no-compile", "--target")
+        _call(*pip, str(root / "usr/local/lib/python3.11/dist-packages"), GUNICORN)
+        _call(*pip, str(root / OLD_GUNICORN_PATH), *OLD_GUNICORN)
 
 
 def _add_users_and_keys(root: Path, image: Path) -> None:

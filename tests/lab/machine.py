@@ -13,6 +13,7 @@ from tests.lab.qemu import Qemu
 
 BOOT_DEADLINE_S = 300.0
 LOAD_DEADLINE_S = 90.0
+MASTER_END_S = 5.0
 
 
 class LabError(Exception):
@@ -116,6 +117,10 @@ class Lab:
         self._close_masters()
         self._qemu.monitor(f"savevm {snapshot}")
 
+    def has(self, snapshot: str) -> bool:
+        """Whether there is such a snapshot (QEMU stays stopped after one that is not)."""
+        return snapshot in self._qemu.monitor("info snapshots").split()
+
     def powercycle(self) -> None:
         """Pull the plug and boot again (45 s); what was not synced in the guest may be lost."""
         before = self._boot_id()
@@ -189,6 +194,10 @@ class Lab:
     def _close_masters(self) -> None:
         for user, master in self._masters.items():
             master.terminate()
-            master.wait()
+            try:
+                master.wait(MASTER_END_S)
+            except subprocess.TimeoutExpired:  # seen on a busy machine: ssh had been told to end and did not
+                master.kill()
+                master.wait()
             (self._directory / user).unlink(missing_ok=True)
         self._masters.clear()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.lab import kills
 from tests.lab.build import build
 from tests.lab.machine import Lab
 
@@ -173,6 +174,52 @@ def earlyoom(lab: Lab) -> None:
     lab.until("! systemctl show -P MainPID glutton | grep -qvx 0", 60)
 
 
+def _on_lean_server(driver: kills.Driver, *, swap: bool = False) -> Callable[[Lab], None]:
+    """A scenario of the end-to-end tests."""
+
+    def drive(lab: Lab) -> None:
+        kills.lean(lab)
+        if swap:
+            kills.small_swap(lab)
+        print(driver(lab), file=sys.stderr)  # noqa: T201 - a command line of its own
+
+    return drive
+
+
+def forged(lab: Lab) -> None:
+    """Every lie at hand of a worker that lives on, and then somebody with sudo does kill it."""
+    kills.lean(lab)
+    kills.access_log(lab)
+    pid = kills.newest_worker(lab)
+    for lie in kills.lies(pid):
+        kills.tell(lab, lie)
+    lab.run(f"sudo kill -9 {pid}", user="deploy", check=True)
+    lab.until(f"journalctl -u {kills.SITE} -o cat | grep -q 'pid:{pid}) was sent SIGKILL'", 60)
+
+
+def two_at_once(lab: Lab) -> None:
+    """Two units over their limits at the same moment: the kernel's reports may lie within each other."""
+    kills.lean(lab)
+    print(kills.two_limits(lab), file=sys.stderr)  # noqa: T201 - a command line of its own
+
+
+# Journals of the end-to-end tests' own scenarios, by name.
+MORE: dict[str, Callable[[Lab], None]] = {
+    "parent-slice": _on_lean_server(kills.parent_slice),
+    "storm": _on_lean_server(kills.storm),
+    "group-storm": _on_lean_server(kills.group_storm),
+    "sudo-kill": _on_lean_server(kills.sudo_kill),
+    "sudo-kill-main": _on_lean_server(kills.sudo_kill_of_a_main_process),
+    "audit-kill": _on_lean_server(kills.audited_kill),
+    "watchdog": _on_lean_server(kills.watchdog),
+    "gunicorn-silent": _on_lean_server(kills.silent_gunicorn),
+    "user-scope": _on_lean_server(kills.user_kill),
+    "systemd-oomd-no-swap": _on_lean_server(kills.systemd_oomd),
+    "earlyoom-swap": _on_lean_server(kills.earlyoom, swap=True),
+    "global-oom-swap": _on_lean_server(kills.whole_machine, swap=True),
+    "two-at-once": two_at_once,
+    "forged": forged,
+}
 JOURNALS: tuple[Callable[[Lab], None], ...] = (
     *(
         cgroup_oom,
@@ -195,8 +242,8 @@ def main() -> None:
     with Lab(build()) as lab:
         if not wanted or "runbook" in wanted:
             runbook(lab)
-        for scenario in JOURNALS:
-            name = scenario.__name__.replace("_", "-")
+        named = {scenario.__name__.replace("_", "-"): scenario for scenario in JOURNALS} | MORE
+        for name, scenario in named.items():
             if not wanted or name in wanted:
                 began_at = int(time.time())
                 scenario(lab)

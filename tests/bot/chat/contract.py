@@ -23,6 +23,7 @@ import pytest
 from bot.chat.base import Address, Chat, Pressed, SendFailed, Toast, Typed
 from bot.chat.layout import AGAIN, clean, columns
 from bot.i18n import render
+from handlers.quoted import quoted
 from handlers.reply import Block, Button, Code, Fold, Line, Meter, Reply, Table, Title
 from remote.text import Listing, Mono, N, Percent, Size, Span, T, Text, When
 
@@ -83,6 +84,10 @@ class Harness(Protocol):
 
     async def type(self, text: str) -> None:
         """Somebody known types a line at `place`; returns once the inbox has it."""
+        ...
+
+    async def paste(self, text: str) -> None:
+        """Somebody known pastes what is no command, where the bot is told of it; returns once the inbox has it."""
         ...
 
     async def press(self, message_id: str, label: str) -> None:
@@ -156,6 +161,13 @@ HOSTILE = (
     "e" + "\u0301" * 900,
     "\\<\\>\\&\\",
 )
+
+PASTED = (
+    ("Worker (pid:689792) was sent SIGKILL! Perhaps out of memory?", 689792),
+    ("Memory cgroup out of memory: Killed process 4711 (<b>&!channel) total-vm:1kB, anon-rss:1kB, file-rss:0kB", 4711),
+    ("[2026-11-23 20:29:14,193: ERROR/MainProcess] Process 'ForkPoolWorker-1' pid:451 exited with 'signal 9 (SIGKILL)'", 451),
+)
+"""Log lines of a kill, and its pid."""
 
 APPROVE = Button(T("Approve"), "/approve 1", "good", T("Stop 3 processes?"))
 DECLINE = Button(T("Decline"), "/decline 1", "danger")
@@ -329,6 +341,18 @@ async def what_is_typed_arrives_as_a_command(harness: Harness) -> None:
     assert not event.sender.anonymous
     assert event.event_id
     assert event.at.tzinfo is not None
+
+
+@showing
+async def a_pasted_line_of_a_kill_arrives_as_it_is(harness: Harness) -> None:
+    for line, pid in PASTED:
+        await harness.paste(line)
+        event = harness.inbox.typed_events[-1]
+        assert quoted(event.text) == pid, line
+        assert (event.address.platform, event.address.chat) == (harness.place.platform, harness.place.chat)
+        assert not event.sender.anonymous
+        assert event.event_id
+    assert len(harness.inbox.typed_events) == len(PASTED)
 
 
 @showing

@@ -82,6 +82,9 @@ class Harness:
         self.say(f"{text}\n")
         await eventually(lambda: len(self.inbox.typed_events) > before)
 
+    async def paste(self, text: str) -> None:
+        await self.type(text)
+
     async def press(self, message_id: str, label: str) -> None:
         del message_id
         number = next(number for number, shown, _ in BUTTON.findall(self.chat.pieces[-1]) if shown == label)

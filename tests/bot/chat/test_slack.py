@@ -127,6 +127,11 @@ class Harness:
         await self.emulator.slash(command, words)
         await eventually(lambda: len(self.inbox.typed_events) > before)
 
+    async def paste(self, text: str) -> None:
+        before = len(self.inbox.typed_events)
+        await self.emulator.mention(text)
+        await eventually(lambda: len(self.inbox.typed_events) > before)
+
     async def press(self, message_id: str, label: str) -> None:
         before = len(self.inbox.pressed_events)
         await self.emulator.press(self.message(message_id), label)
@@ -241,6 +246,41 @@ async def test_a_mention_is_read_without_slacks_marks(typed: str, heard: str) ->
         await emulator.mention(typed)
         (event,) = await inbox.until(lambda: inbox.heard)
         assert event.text == heard
+
+
+LINE = "Worker (pid:689792) was sent SIGKILL! Perhaps out of memory?"
+
+
+@pytest.mark.parametrize(
+    ("before", "shared", "heard"),
+    [
+        (f"{LINE} ", [], f"{LINE} @U0BOT"),
+        ("", [{"text": f"Sentry: {LINE}", "fallback": "x"}], f"Sentry: {LINE}"),
+        ("hey ", [{"text": "lunch?"}, "odd", {"text": None}], "/help"),
+        ("hey ", None, "/help"),
+    ],
+)
+async def test_a_line_before_the_mention_or_in_a_shared_message_is_heard(
+    before: str, shared: list[object] | None, heard: str
+) -> None:
+    inbox = Listening()
+    async with connected(inbox) as (emulator, _):
+        message = emulator.say(f"{before}<@{BOT_USER}>")
+        payload = emulator._event(message, {"type": "app_mention", "attachments": shared})
+        await emulator.sockets.deliver("events_api", payload, label="app_mention")
+        (event,) = await inbox.until(lambda: inbox.heard)
+        assert event.text == heard.replace("@U0BOT", f"@{BOT_USER}")
+        assert not event.sender.anonymous
+
+
+async def test_a_command_stays_one_whatever_was_shared_with_it() -> None:
+    inbox = Listening()
+    async with connected(inbox) as (emulator, _):
+        message = emulator.say(f"<@{BOT_USER}> mem prod")
+        payload = emulator._event(message, {"type": "app_mention", "attachments": [{"text": LINE}]})
+        await emulator.sockets.deliver("events_api", payload, label="app_mention")
+        (event,) = await inbox.until(lambda: inbox.heard)
+        assert event.text == "mem prod"
 
 
 async def test_a_direct_message_is_private_and_the_bots_own_words_are_not_heard() -> None:

@@ -79,6 +79,11 @@ class TelegramHarness:
         await self.telegram.wait_for(lambda: self.telegram.is_polled)
         await until(lambda: len(self.inbox.typed_events) > before)
 
+    async def paste(self, text: str) -> None:
+        """As what is typed, in a group where the bot is told of everything."""
+        self.telegram.can_read_all_group_messages = True
+        await self.type(text)
+
     async def press(self, message_id: str, label: str) -> str:
         """Olga presses; gives the query's id once it is answered."""
         query = self.telegram.press(self.message(message_id), label, OWNER)
@@ -384,6 +389,51 @@ async def test_who_is_masked_is_nobody_in_particular(harness: TelegramHarness, m
     harness.telegram.say(GROUP, OWNER, "/approve 1", **{mask: True})  # type: ignore[arg-type]
     await until(lambda: bool(harness.inbox.typed_events))
     assert harness.inbox.typed_events[0].sender.anonymous
+
+
+LINE = "Worker (pid:689792) was sent SIGKILL! Perhaps out of memory?"
+
+
+async def heard_in_the_group(harness: TelegramHarness, text: str, extra: dict[str, object]) -> Typed:
+    harness.telegram.can_read_all_group_messages = True
+    before = len(harness.inbox.typed_events)
+    harness.telegram._hear(harness.group, OWNER, text, None, extra)
+    await until(lambda: len(harness.inbox.typed_events) > before)
+    return harness.inbox.typed_events[-1]
+
+
+async def test_a_forwarded_line_is_asked_by_who_forwarded_it(harness: TelegramHarness) -> None:
+    origin = {"type": "hidden_user", "date": 1_700_000_000, "sender_user_name": "Sentry"}
+    event = await heard_in_the_group(harness, f"Sentry: {LINE}", {"forward_origin": origin})
+    assert (event.sender.account, event.sender.anonymous, event.private) == (str(OWNER.id), False, False)
+    assert event.text == f"Sentry: {LINE}"
+
+
+@pytest.mark.parametrize("text", ["/approve 1", f"/approve 1 {LINE}", "/why prod 7"])
+async def test_a_forwarded_command_is_nobodys_whatever_it_holds(harness: TelegramHarness, text: str) -> None:
+    harness.telegram.say(GROUP, OWNER, text, forwarded=True)
+    await until(lambda: bool(harness.inbox.typed_events))
+    assert harness.inbox.typed_events[0].sender.anonymous
+
+
+async def test_a_line_in_a_channels_name_is_nobodys(harness: TelegramHarness) -> None:
+    event = await heard_in_the_group(harness, LINE, {"sender_chat": harness.group.as_json()})
+    assert event.sender.anonymous
+
+
+async def test_a_line_under_a_picture_is_heard_and_no_other_caption(harness: TelegramHarness) -> None:
+    harness.telegram._hear(harness.group, OWNER, "", None, {"caption": "/approve 1"})
+    harness.telegram._hear(harness.group, OWNER, "", None, {"caption": "look at this"})
+    event = await heard_in_the_group(harness, "", {"caption": f"look: {LINE}"})
+    assert harness.inbox.typed_events == [event]
+    assert event.text == f"look: {LINE}"
+
+
+async def test_other_text_in_a_group_stays_unheard(harness: TelegramHarness) -> None:
+    harness.telegram.can_read_all_group_messages = True
+    harness.telegram.say(GROUP, OWNER, "the worker 689792 was killed again?")
+    await harness.type("/last")
+    assert [event.text for event in harness.inbox.typed_events] == ["/last"]
 
 
 async def test_a_message_in_a_chats_name_is_nobodys_whoever_sent_it(harness: TelegramHarness) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from remote.connect import Host, open_host
+from remote.connect.shell import KEPT_SCRIPTS
 from remote.errors import HostError, Unparsable
 from remote.facts.base import Answers, Fact, Unreadable
 from tests.remote.connect.conftest import SHELLS, eventually, fact, running, said, unlikely_seconds
@@ -209,6 +210,15 @@ async def test_a_script_goes_over_the_wire_once_a_shell(host: Host) -> None:
     long = fact("echo ok #" + "x" * 20_000)
 
     assert [of(await host.ask(long), long) for _ in range(3)] == ["answered: 'ok\\n'"] * 3
+
+
+async def test_questions_asked_once_do_not_fill_the_shells_memory(host: Host) -> None:
+    """A question with a pid in it is another script each time."""
+    said_back = [await said(host, f"echo it is {n}; : '\\n' \"$HOME\" # it's one of many") for n in range(KEPT_SCRIPTS + 20)]
+
+    assert said_back == [f"it is {n}\n" for n in range(KEPT_SCRIPTS + 20)]
+    kept = str(await said(host, "set | grep -c '^mw_script'"))
+    assert int(kept) <= KEPT_SCRIPTS
 
 
 async def test_an_idle_shell_keeps_no_zombie(host: Host) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,20 @@ from hypothesis import strategies as st
 
 from remote.errors import Unparsable
 from remote.facts.base import Unreadable
-from remote.facts.journal import Journal, kills_since, parse, parse_entry, unit_log, watch_script
+from remote.facts.journal import (
+    Entry,
+    Journal,
+    Notice,
+    Speaker,
+    WatchReader,
+    kills_since,
+    parse,
+    parse_entry,
+    programs_watch,
+    system_watch,
+    unit_log,
+    watch_script,
+)
 from tests.remote.facts.recorded import RECORDED, SHELLS, asked, recorded
 
 CURSOR = "s=36f4;i=241;b=9f87;m=1e0d;t=660fa390ed6ff;x=6a94"
@@ -184,6 +198,53 @@ def test_what_is_no_units_name_never_reaches_a_shell(unit: str) -> None:
         unit_log(unit, 20)
 
 
+@pytest.mark.parametrize("unit", ["", "-x", "a'b", "a b", "a;b", "a\nb", "é.service", "x" * 256, "$(id)"])
+def test_no_speaker_brings_anything_into_a_shell(unit: str) -> None:
+    with pytest.raises(ValueError, match="not a unit's name"):
+        programs_watch(None, [Speaker(unit, 1)])
+
+
+@pytest.mark.parametrize("pid", [0, -1, 1 << 22])
+def test_no_speaker_has_an_impossible_pid(pid: int) -> None:
+    with pytest.raises(ValueError, match="not a pid"):
+        programs_watch(None, [Speaker("a.service", pid)])
+
+
+@pytest.mark.parametrize("telling", ["", "a'b", 'a"b', "a\\b", "a\nb", "é", "x" * 401, "a(b", "[a"])
+def test_no_telling_brings_anything_into_a_shell(telling: str) -> None:
+    with pytest.raises((ValueError, re.error)):
+        programs_watch(None, [Speaker("a.service", 1)], [telling])
+    with pytest.raises((ValueError, re.error)):
+        kills_since(LONG_AGO, [telling])
+
+
+def test_a_caller_may_say_what_tells_of_the_past() -> None:
+    assert "programs='one [(]1[)]|two'" in kills_since(LONG_AGO, ["one [(]1[)]", "two"]).script
+
+
+def test_a_reader_tells_each_entry_of_a_run_once() -> None:
+    reader = WatchReader(CURSOR)
+    other = line(__CURSOR="s=1;i=2", MESSAGE="m")
+    assert reader.read(line(MESSAGE="the cursor's own")) is None
+    assert isinstance(reader.read(other), Entry)
+    assert reader.read(other) is None
+    assert reader.read(b"= lost gone") == Notice("lost", "gone")
+
+
+def test_a_reader_knows_where_it_began() -> None:
+    reader = WatchReader()
+    assert reader.read(f"= begin {CURSOR}".encode()) == Notice("begin", CURSOR)
+    assert reader.read(line(MESSAGE="before")) is None
+
+
+def test_a_reader_forgets_what_was_long_ago() -> None:
+    reader = WatchReader()
+    for number in range(9000):
+        assert isinstance(reader.read(line(__CURSOR=f"s=1;i={number:x}")), Entry)
+    assert len(reader._seen) < 9000
+    assert reader.read(line(__CURSOR=f"s=1;i={8999:x}")) is None
+
+
 @pytest.mark.parametrize(("lines", "asked_for"), [(0, "-n 1 "), (20, "-n 20 "), (9999, "-n 500 ")])
 def test_the_number_of_lines_is_kept_in_bounds(lines: int, asked_for: str) -> None:
     assert asked_for in unit_log("x.service", lines).script
@@ -192,7 +253,7 @@ def test_the_number_of_lines_is_kept_in_bounds(lines: int, asked_for: str) -> No
 def test_a_watch_starts_a_minute_before_a_lost_cursor() -> None:
     script = watch_script(CURSOR)
     assert f"cursor='{CURSOR}'" in script
-    assert f"--since=@{int('660fa390ed6ff', 16) // 1_000_000 - 60}" in script
+    assert f"since={int('660fa390ed6ff', 16) // 1_000_000 - 60}\n" in script
 
 
 @pytest.mark.parametrize("cursor", [None, "", "x'; id; '", "s=1", f"{CURSOR}\n"])
@@ -202,7 +263,16 @@ def test_no_cursor_or_a_false_one_starts_from_now(cursor: str | None) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
-    "script", [watch_script(None), watch_script(CURSOR), kills_since(LONG_AGO).script, unit_log("a.service", 1).script]
+    "script",
+    [
+        watch_script(None),
+        watch_script(CURSOR),
+        system_watch(CURSOR),
+        programs_watch(None, ()),
+        programs_watch(CURSOR, [Speaker("a.service", 1), Speaker(r"b@\x2d.service", 2)]),
+        kills_since(LONG_AGO).script,
+        unit_log("a.service", 1).script,
+    ],
 )
 def test_every_shell_reads_the_scripts(shell: tuple[str, ...], script: str) -> None:
     assert subprocess.run([*shell, "-n", "-c", script], capture_output=True, check=True).stderr == b""

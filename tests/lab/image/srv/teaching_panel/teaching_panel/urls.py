@@ -8,4 +8,5 @@ urlpatterns = [
     path("", views.index),
     path("grow", views.grow),
     path("hang", views.hang),
+    path("say", views.say),
 ]

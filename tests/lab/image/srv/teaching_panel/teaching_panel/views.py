@@ -1,7 +1,8 @@
-"""One view that works, one that leaks and one that hangs."""
+"""One view that works, one that leaks, one that hangs, and one that repeats in the log what a visitor sends."""
 
 import itertools
 import os
+import sys
 
 from django.http import HttpResponse
 
@@ -23,3 +24,10 @@ def grow(request):
 def hang(request):
     """Hang in C code for ever: deaf to SIGABRT, so that only SIGKILL ends the worker."""
     return HttpResponse(str(0 in itertools.repeat(1)))
+
+
+def say(request):
+    """Print the visitor's words, newlines and all, as careless programs do."""
+    sys.stdout.write(request.GET["words"] + "\n")
+    sys.stdout.flush()
+    return HttpResponse("said\n")

@@ -1,0 +1,140 @@
+"""The kills of a host, as far as its journal tells: what is asked, what is found, and what is said when nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from handlers.cards.failure import needed
+from handlers.cards.journal import INSTEAD, partial_lines
+from handlers.cards.kill import newest_first
+from handlers.ports.hosts import Hosts
+from handlers.reply import Block, Line, Title
+from remote.facts.base import Answers, Fact, Unreadable
+from remote.facts.journal import Journal, kills_since
+from remote.facts.memory import MEMORY
+from remote.facts.processes import PROCESSES
+from remote.facts.units import UNITS
+from remote.findings import death
+from remote.findings.death import Kill
+from remote.text import Mono, N, Span, T, Text, Value
+
+DAY, WEEK = timedelta(days=1), timedelta(days=7)
+EVER = timedelta(days=3660)
+"""No journal goes back further."""
+LONG_S = 120.0  # for going through more than a day of it
+
+
+class Inquest:
+    """The journal of one host from `window` ago on, with what tells who spoke and what the processes were."""
+
+    def __init__(self, host: str, fact: Fact[Journal], answers: Answers, window: timedelta) -> None:
+        """`answers` has MEMORY, UNITS, PROCESSES and `fact`. Raises HostError where the journal could not be read."""
+        self.host = host
+        self.window = window
+        self._journal = needed(host, answers, fact)
+        self._answers = answers
+        self.kills = newest_first(self._judged())
+
+    def _judged(self) -> tuple[Kill, ...]:
+        units, processes, memory = self._answers[UNITS], self._answers[PROCESSES], self._answers[MEMORY]
+        return death.kills(
+            self._journal.entries,
+            units=None if isinstance(units, Unreadable) else units,
+            processes=None if isinstance(processes, Unreadable) else processes,
+            first_writers=self._journal.first_writers,
+            counted=0 if isinstance(memory, Unreadable) else memory.oom_kills or 0,
+        )
+
+    @property
+    def machine_bytes(self) -> int | None:
+        """The machine's memory; None where it could not be read."""
+        memory = self._answers[MEMORY]
+        return None if isinstance(memory, Unreadable) else memory.total_bytes
+
+    def of(self, pid: int) -> tuple[Kill, ...]:
+        """The kills of this process id; a pid is used again in time, so there may be several."""
+        return tuple(kill for kill in self.kills if kill.pid == pid)
+
+    def nothing(self, pid: int | None = None) -> Iterator[Block]:
+        """Nothing was killed (or not this process): say so, and what was looked at."""
+        yield Title(self._none(pid), "good" if pid is None else "plain")
+        if not INSTEAD & set(self._journal.partial.split()):
+            yield Line(T("I looked at the journal: the kernel, systemd, OOM daemons, and the main processes of services."))
+        yield from self.gaps()
+        yield from self._counters()
+
+    def _none(self, pid: int | None) -> Text:
+        host, span = Mono(self.host), length(self.window)
+        if pid is None:
+            return T("{host}: nothing was killed in the last {time}", host=host, time=span)
+        if self.window >= EVER:
+            return T("{host}: no kill of pid {pid}, as far back as its log goes", host=host, pid=Mono(str(pid)))
+        return T("{host}: no kill of pid {pid} in the last {time}", host=host, pid=Mono(str(pid)), time=span)
+
+    def gaps(self) -> Iterator[Line]:
+        """Why kills may be missing here."""
+        yield from partial_lines(self._journal.partial)
+        yield from self._unread()
+        lost = self._lost()
+        if lost > 0:
+            yield Line(
+                N(
+                    "The kernel counts {n} OOM kill more than the journal tells of.",
+                    "The kernel counts {n} OOM kills more than the journal tells of.",
+                    lost,
+                )
+            )
+
+    def _lost(self) -> int:
+        """How many kills the kernel has counted that no line tells of, where the window holds all of this boot."""
+        memory, processes = self._answers[MEMORY], self._answers[PROCESSES]
+        if isinstance(memory, Unreadable) or isinstance(processes, Unreadable) or memory.oom_kills is None:
+            return 0
+        if memory.uptime_s > self.window.total_seconds():
+            return 0
+        boot = processes.boot_id.replace("-", "")
+        told = sum(kill.boot_id.replace("-", "") in {boot, ""} and _counted(kill) for kill in self.kills)
+        return memory.oom_kills - told
+
+    def _unread(self) -> Iterator[Line]:
+        """What else could not be read, and what that costs."""
+        units, processes = self._answers[UNITS], self._answers[PROCESSES]
+        if isinstance(units, Unreadable):
+            yield Line(T("The units could not be read: what only a program's own log tells may be missed."))
+        if isinstance(processes, Unreadable):
+            yield Line(T("The processes could not be read: I cannot tell which of those that were named still live."))
+
+    def _counters(self) -> Iterator[Line]:
+        memory = self._answers[MEMORY]
+        if isinstance(memory, Unreadable) or memory.oom_kills is None:
+            yield Line(T("The kernel's own count of OOM kills could not be read."))
+            return
+        up = Span(memory.uptime_s)
+        yield Line(
+            N(
+                "The kernel counts {n} OOM kill since it started {time} ago.",
+                "The kernel counts {n} OOM kills since it started {time} ago.",
+                memory.oom_kills, time=up,
+            )
+        )  # fmt: skip
+
+
+def _counted(kill: Kill) -> bool:
+    """Whether the kernel's own counter has it: by its OOM killer, whoever set that off."""
+    return kill.cause in {"kernel-oom", "cgroup-limit"} or any("Killed process" in line for line in kill.evidence)
+
+
+def length(window: timedelta) -> Value:
+    """How far back, in hours up to two days: everybody says 24 h."""
+    hours, odd = divmod(window, timedelta(hours=1))
+    return T("{hours} h", hours=hours) if hours and not odd and window <= 2 * DAY else Span(window.total_seconds())
+
+
+async def inquire(hosts: Hosts, host: str, now: datetime, window: timedelta) -> Inquest:
+    """Ask for what was killed in the `window` before `now`, and judge it. Raises HostError."""
+    fact = kills_since(now - window)
+    if window > DAY:
+        fact = replace(fact, deadline_s=LONG_S)
+    return Inquest(host, fact, await hosts.ask(host, MEMORY, UNITS, PROCESSES, fact), window)

@@ -1,0 +1,1 @@
+"""Hooks: what may ask, what it costs, what is told."""

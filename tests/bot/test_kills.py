@@ -1,0 +1,459 @@
+"""Every kill one row and told once: its signs joined, its loudness by its cause, what only a counter knows, what users stage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import insert, select
+
+from bot.alerts.kills import FINAL_S, KEEP, STORM_S, KillRule, Mark
+from bot.alerts.rows import dump_kill, kernel_made, load_kill
+from bot.alerts.staged import REFRESH
+from bot.history import KillHistory
+from bot.i18n import render
+from bot.outbox import Outbox
+from bot.settings import ChatSettings, HostSettings, Settings, TelegramSettings
+from bot.store import Store
+from bot.store.tables import journals, kills, plans, staged, steps
+from handlers.cards.kill import Past
+from handlers.reply import Line, Reply, Title
+from remote.findings.death import Kill, Member
+from remote.policy import MIB
+from remote.text import T
+from tests.bot.chats import MemoryChat
+from tests.clock import NOW, StandingClock
+
+BOOT = "0e2e5a4e7a1c4b8e9d0e6d9c1f0a1b2c"
+TELEGRAM = TelegramSettings.model_validate({"token": "1:a"})
+SETTINGS = Settings(hosts={"prod": HostSettings(address="203.0.113.7"), "web": HostSettings(address="203.0.113.8")})
+
+
+def headline(reply: Reply) -> str:
+    first = reply.blocks[0]
+    assert isinstance(first, Title | Line)
+    return render(first.text, "en", NOW)
+
+
+def words(reply: Reply) -> str:
+    return " ".join(render(block.text, "en", NOW) for block in reply.blocks if isinstance(block, Title | Line))
+
+
+def kill(pid: int | None = 100, after_s: float = 0, **more: Any) -> Kill:  # noqa: ANN401
+    values: dict[str, Any] = {
+        "pid": pid, "name": "gunicorn", "unit": "site.service", "at": NOW + timedelta(seconds=after_s), "boot_id": BOOT,
+        "monotonic_us": 10**9 + int(after_s * 1e6), "signal": 9, "cause": "unknown", "confidence": "guess", "limit_bytes": None,
+        "rss_bytes": None, "evidence": (f"line {pid} {after_s}",), "advice": T("Nothing to do."),
+    }  # fmt: skip
+    return Kill(**{**values, **more})
+
+
+@dataclass
+class Coroner:
+    """A kill rule with its chat."""
+
+    rule: KillRule
+    store: Store
+    chat: MemoryChat
+    outbox: Outbox
+    clock: StandingClock
+    told: list[str] = field(default_factory=list)
+
+    async def keep(self, *found: Kill, host: str = "prod", batch: str = "") -> None:
+        await self.rule.keep(host, found, Mark("system", f"cursor {len(self.told)}", BOOT), batch=batch)
+        self.told.append(host)
+        await self.outbox.drained()
+
+    async def rows(self) -> list[Any]:
+        async with self.store.connect() as tx:
+            return list((await tx.execute(select(kills).order_by(kills.c.id))).all())
+
+    def titles(self) -> list[str]:
+        return [headline(one.reply) for one in self.chat.shown]
+
+    def loud(self) -> list[bool]:
+        return [one.reply.loud for one in self.chat.shown]
+
+    def calls(self) -> list[str]:
+        return [call.split()[0] for call in self.chat.calls]
+
+
+@pytest_asyncio.fixture
+async def coroner(store: Store, clock: StandingClock) -> AsyncIterator[Coroner]:
+    async with at_work(store, clock, SETTINGS) as one:
+        yield one
+
+
+@asynccontextmanager
+async def at_work(store: Store, clock: StandingClock, settings: Settings) -> AsyncIterator[Coroner]:
+    chat = MemoryChat()
+    outbox = Outbox(store, {"console": chat, "telegram": chat}, clock)
+    work = asyncio.create_task(outbox.run())
+    yield Coroner(KillRule(settings, store, outbox, clock), store, chat, outbox, clock)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+
+async def test_a_kill_is_told_once_with_its_pid(coroner: Coroner) -> None:
+    await coroner.keep(kill(689792))
+    await coroner.keep(kill(689792))
+
+    assert coroner.titles() == ["prod: gunicorn of site.service was killed"]
+    assert len(coroner.chat.calls) == 1
+    assert any(
+        "689792" in render(block.text, "en", NOW) for block in coroner.chat.shown[0].reply.blocks if isinstance(block, Line)
+    )
+    assert coroner.chat.shown[0].reply.loud
+
+
+async def test_two_sights_of_a_kill_are_one_row_with_the_surer_verdict(coroner: Coroner) -> None:
+    await coroner.keep(kill(100, evidence=("Worker was sent SIGKILL! Perhaps out of memory?",)))
+    kernel = kill(
+        100, -1, cause="cgroup-limit", confidence="certain", limit_bytes=512 * MIB, rss_bytes=300 * MIB, evidence=("oom-kill:",)
+    )
+    await coroner.keep(kernel)
+
+    (row,) = await coroner.rows()
+    assert (row.data["cause"], row.data["limit_bytes"]) == ("cgroup-limit", 512 * MIB)
+    assert row.data["evidence"] == ["Worker was sent SIGKILL! Perhaps out of memory?", "oom-kill:"]
+    assert [call.split()[0] for call in coroner.chat.calls] == ["send", "edit"]
+
+
+async def test_a_weaker_sight_that_comes_later_does_not_take_the_verdict_back(coroner: Coroner) -> None:
+    await coroner.keep(kill(100, cause="cgroup-limit", confidence="certain", limit_bytes=512 * MIB))
+    await coroner.keep(kill(100, 1))
+
+    (row,) = await coroner.rows()
+    assert (row.data["cause"], row.data["limit_bytes"]) == ("cgroup-limit", 512 * MIB)
+
+
+@pytest.mark.parametrize("first", ["counter", "line"])
+async def test_what_only_a_counter_knew_is_absorbed_by_the_line_that_names_a_pid(first: str, coroner: Coroner) -> None:
+    sights = [kill(None, name="", final=False), kill(100, 2, cause="cgroup-limit", confidence="certain")]
+    for sight in sights if first == "counter" else sights[::-1]:
+        await coroner.keep(sight)
+
+    (row,) = await coroner.rows()
+    assert (row.pid, row.data["pid"], row.data["cause"]) == (100, 100, "cgroup-limit")
+    assert coroner.titles() == ["prod: gunicorn of site.service was killed"]
+
+
+async def test_a_group_that_was_killed_is_told_once_though_it_is_read_twice(coroner: Coroner) -> None:
+    for _ in range(2):
+        await coroner.keep(kill(None, cause="systemd-oomd", confidence="certain", name="site.service", signal=9))
+
+    assert len(await coroner.rows()) == 1
+    assert len(coroner.chat.calls) == 1
+
+
+async def test_the_same_pid_later_or_after_a_boot_or_elsewhere_is_another_kill(coroner: Coroner) -> None:
+    await coroner.keep(kill(100))
+    await coroner.keep(kill(100, 7200))
+    await coroner.keep(kill(100, boot_id="f" * 32))
+    await coroner.keep(kill(100), host="web")
+
+    assert len(await coroner.rows()) == 4
+
+
+async def test_a_storm_shares_a_message_that_names_each_pid(coroner: Coroner) -> None:
+    for n in range(5):
+        await coroner.keep(kill(100 + n, n * STORM_S / 2))
+    await coroner.keep(kill(200, 2 * STORM_S + STORM_S + 1))
+    await coroner.keep(kill(300), host="web")
+
+    assert coroner.titles() == [
+        "prod: 5 gunicorn of site.service were killed",
+        "prod: gunicorn of site.service was killed",
+        "web: gunicorn of site.service was killed",
+    ]
+    text = " ".join(render(block.text, "en", NOW) for block in coroner.chat.shown[0].reply.blocks if isinstance(block, Line))
+    assert all(str(100 + n) in text for n in range(5))
+
+
+async def test_a_storm_that_lasts_is_told_anew_now_and_then(coroner: Coroner) -> None:
+    for n in range(int(4 * 3600 / STORM_S) + 2):
+        await coroner.keep(kill(100 + n, n * STORM_S))
+
+    assert coroner.titles() == [
+        "prod: 120 gunicorn of site.service were killed",
+        "prod: 2 gunicorn of site.service were killed",
+    ]
+
+
+async def test_what_was_missed_is_one_message(coroner: Coroner) -> None:
+    await coroner.keep(*(kill(n, n * 3600) for n in range(-10, -2)), batch="first:prod")
+
+    assert coroner.titles() == ["prod: 8 gunicorn of site.service were killed"]
+    assert len(coroner.chat.calls) == 1
+
+
+async def test_nothing_found_only_moves_the_cursor(coroner: Coroner) -> None:
+    assert await coroner.rule.mark("prod", "system") is None
+    await coroner.keep()
+    await coroner.keep()
+
+    assert await coroner.rule.mark("prod", "system") == Mark("system", "cursor 1", BOOT)
+    assert await coroner.rule.mark("prod", "programs") is None
+    assert coroner.chat.calls == []
+    async with coroner.store.connect() as tx:
+        assert len((await tx.execute(select(journals))).all()) == 1
+
+
+async def test_a_kill_without_a_place_to_tell_it_is_kept(store: Store, clock: StandingClock) -> None:
+    quiet = Settings(telegram=TELEGRAM, hosts=SETTINGS.hosts, chats={"quiet": ChatSettings(telegram="-3", alerts=False)})
+    async with at_work(store, clock, quiet) as coroner:
+        await coroner.keep(kill(100))
+
+        assert len(await coroner.rows()) == 1
+        assert coroner.chat.calls == []
+
+
+KERNEL: dict[str, Any] = {"cause": "cgroup-limit", "confidence": "certain"}
+# cause, whether one kill makes a sound
+LOUDNESS = (
+    ("kernel-oom", True), ("cgroup-limit", True), ("systemd-oomd", True), ("userspace-oom", True), ("unknown", True),
+    ("worker-timeout", False), ("time-limit", False), ("stop-timeout", False), ("container", False), ("manual", False),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("cause", "loud"), LOUDNESS)
+async def test_how_loud_a_kill_is_follows_from_its_cause(cause: str, loud: bool, coroner: Coroner) -> None:  # noqa: FBT001
+    await coroner.keep(kill(cause=cause, confidence="certain"))
+
+    assert coroner.loud() == [loud]
+
+
+async def test_timeouts_sound_at_the_third_in_an_hour(coroner: Coroner) -> None:
+    for n in range(6):
+        await coroner.keep(kill(100 + n, n * 300, cause="worker-timeout", confidence="certain"))
+    await coroner.keep(kill(200, 1800, cause="worker-timeout", confidence="certain", unit="other.service"))
+    await coroner.keep(kill(201, 5 * 3600, cause="worker-timeout", confidence="certain"))
+
+    assert coroner.loud() == [False, False, True, False, False, True, False, False]
+
+
+async def test_a_quiet_storm_does_not_swallow_a_loud_kill(coroner: Coroner) -> None:
+    await coroner.keep(kill(100, cause="stop-timeout", confidence="certain"))
+    await coroner.keep(kill(101, 1, **KERNEL))
+    await coroner.keep(kill(102, 2, cause="stop-timeout", confidence="certain"))
+
+    assert coroner.loud() == [False, True]
+
+
+async def test_a_quiet_kill_that_turns_out_to_be_loud_is_heard(coroner: Coroner) -> None:
+    await coroner.keep(kill(100, cause="worker-timeout", confidence="likely"))
+    await coroner.keep(kill(100, 1, **KERNEL))
+
+    assert coroner.calls() == ["send", "send"]
+    assert coroner.loud() == [False, True]
+
+
+async def test_a_message_says_when_its_verdict_is_final(coroner: Coroner) -> None:
+    await coroner.keep(kill(100, final=False))
+    await coroner.rule.settle()
+    await coroner.outbox.drained()
+    assert [row.final for row in await coroner.rows()] == [False]
+
+    coroner.clock.go(FINAL_S)
+    await coroner.rule.settle()
+    await coroner.outbox.drained()
+    await coroner.rule.settle()
+
+    (row,) = await coroner.rows()
+    assert (row.final, row.data["final"]) == (True, True)
+    assert coroner.calls()[0] == "send"
+    assert set(coroner.calls()[1:]) <= {"edit"}
+
+
+async def test_what_comes_after_the_final_verdict_still_counts(coroner: Coroner) -> None:
+    await coroner.keep(kill(100, final=False))
+    coroner.clock.go(FINAL_S)
+    await coroner.rule.settle()
+    await coroner.keep(kill(100, 1, final=False, **KERNEL))
+
+    (row,) = await coroner.rows()
+    assert (row.cause, row.final) == ("cgroup-limit", True)
+
+
+async def test_evidence_that_is_read_again_delays_no_final_verdict(coroner: Coroner) -> None:
+    await coroner.keep(kill(100, final=False))
+    coroner.clock.go(FINAL_S - 1)
+    await coroner.keep(kill(100, final=False))
+    coroner.clock.go(1)
+    await coroner.rule.settle()
+
+    assert [row.final for row in await coroner.rows()] == [True]
+
+
+async def test_kills_that_only_a_counter_knows_are_told_and_taken_in_by_their_late_lines(coroner: Coroner) -> None:
+    lost = [
+        kill(
+            None,
+            30,
+            cause="kernel-oom",
+            confidence="likely",
+            counted=True,
+            final=False,
+            monotonic_us=-n,
+            evidence=("oom_kill 2",),
+        )
+        for n in (1, 2)
+    ]
+    await coroner.rule.missing("prod", lost)
+    await coroner.outbox.drained()
+    assert len(await coroner.rows()) == 2
+    assert len(coroner.chat.shown) == 1
+
+    await coroner.keep(kill(100, 0, **KERNEL))
+    await coroner.keep(kill(101, 0.1, **KERNEL))
+    await coroner.keep(kill(102, 0.2, **KERNEL))
+
+    rows = await coroner.rows()
+    assert sorted(row.pid for row in rows) == [100, 101, 102]
+    assert not any(row.data["counted"] for row in rows)
+
+
+async def test_a_kill_that_the_kernel_did_not_count_takes_in_no_lost_one(coroner: Coroner) -> None:
+    lost = kill(None, 0, unit=None, name="", cause="kernel-oom", confidence="likely", counted=True, monotonic_us=-1)
+    await coroner.rule.missing("prod", [lost])
+    await coroner.keep(kill(100, 200, cause="worker-timeout", confidence="certain"))
+
+    assert len(await coroner.rows()) == 2
+
+
+def by_user(pid: int, after_s: float = 0, uid: int = 1000, **more: Any) -> Kill:  # noqa: ANN401
+    return kill(pid, after_s, unit=None, staged=True, uid=uid, name="hog", **{**KERNEL, **more})
+
+
+async def test_what_a_user_stages_is_one_quiet_message_an_hour_and_a_count(coroner: Coroner) -> None:
+    for n in range(0, 1000, 100):
+        await coroner.keep(*(by_user(n + m, n) for m in range(100)), kill(5000 + n, 10 * n, **KERNEL))
+    await coroner.keep(by_user(7, 1, uid=1001))
+
+    titles = coroner.titles()
+    assert sum("site.service" in title for title in titles) == 10, titles
+    quiet = [one for one in coroner.chat.shown if not one.reply.loud]
+    assert len(quiet) == 2
+    async with coroner.store.connect() as tx:
+        rows = (await tx.execute(select(staged).order_by(staged.c.id))).all()
+    assert [(row.uid, row.number) for row in rows] == [(1000, 1000), (1001, 1)]
+
+    coroner.clock.go(REFRESH.total_seconds())
+    await coroner.rule.settle()
+    await coroner.outbox.drained()
+    assert len(coroner.chat.shown) == len(titles), "the count is an edit"
+    coroner.clock.go(3600)
+    await coroner.keep(by_user(8, 5000))
+    assert len(coroner.chat.shown) == len(titles) + 1, "another hour"
+
+
+async def test_the_real_one_is_told_before_the_staged_ones_of_its_batch(coroner: Coroner) -> None:
+    await coroner.keep(*(by_user(n) for n in range(50)), kill(5000, **KERNEL), *(by_user(n) for n in range(50, 100)))
+
+    assert "site.service" in coroner.titles()[0]
+
+
+async def test_more_about_a_staged_kill_is_no_second_one(coroner: Coroner) -> None:
+    await coroner.keep(by_user(7))
+    await coroner.keep(by_user(7, evidence=("more",)))
+
+    async with coroner.store.connect() as tx:
+        assert (await tx.execute(select(staged.c.number))).scalars().all() == [1]
+
+
+async def test_the_machine_out_of_memory_is_everybodys_affair(coroner: Coroner) -> None:
+    await coroner.keep(by_user(7, cause="kernel-oom"))
+
+    assert coroner.loud() == [True]
+
+
+async def a_plan(store: Store, target: str, state: str = "running") -> None:
+    async with store.begin() as tx:
+        draft = {"steps": [{"target": "other.service"}, {"target": target}]}
+        await tx.execute(
+            insert(plans).values(
+                id="abcdefghjkmn", code="ABCD", digest="", host="prod", state=state, draft=draft, proposed_by="o", proposed_at=NOW,
+                expires_at=NOW,
+            )
+        )  # fmt: skip
+        await tx.execute(insert(steps).values(plan="abcdefghjkmn", n=1, state="running", started_at=NOW - timedelta(seconds=5)))
+
+
+async def test_what_a_step_of_ours_did_is_no_alert(coroner: Coroner) -> None:
+    noted: list[tuple[str, int, str]] = []
+
+    async def note(tx: Any, plan: str, n: int, one: Kill) -> None:  # noqa: ANN401
+        noted.append((plan, n, one.by))
+
+    coroner.rule = KillRule(SETTINGS, coroner.store, coroner.outbox, coroner.clock, note)
+    await a_plan(coroner.store, "site.service")
+    for _ in range(2):
+        await coroner.keep(kill(100, cause="stop-timeout", confidence="certain"))
+    await coroner.keep(kill(101, 1, cause="stop-timeout", confidence="certain", unit="elsewhere.service"))
+    await coroner.keep(kill(102, 2, **KERNEL))
+
+    rows = await coroner.rows()
+    assert [(row.cause, row.data["by"]) for row in rows] == [("plan", "ABCD"), ("stop-timeout", ""), ("cgroup-limit", "")]
+    assert noted == [("abcdefghjkmn", 1, "ABCD")]
+    assert len(coroner.chat.shown) == 2
+
+
+async def test_a_kill_is_kept_as_it_was() -> None:
+    whole = kill(members=(Member(1, "gunicorn", 5),), doing="import_orders", container="ab", by="alice", evidence=("a", "b"))
+
+    assert load_kill(dump_kill(whole)) == whole
+    old = {
+        name: value
+        for name, value in dump_kill(whole).items()
+        if name not in {"members", "doing", "staged", "counted", "container", "by"}
+    }
+    assert load_kill(old) == replace(whole, members=(), doing="", container="", by="")
+
+
+def test_what_the_kernel_counts() -> None:
+    victim = "Out of memory: Killed process 5 (a) total-vm:1kB, anon-rss:1kB, file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:1kB oom_score_adj:0"
+
+    assert kernel_made(kill(cause="cgroup-limit"))
+    assert kernel_made(kill(cause="manual", evidence=("sysrq: Manual OOM execution", victim)))
+    assert not kernel_made(kill(cause="manual", evidence=("COMMAND=/bin/kill -9 100",)))
+    assert not kernel_made(kill(cause="systemd-oomd"))
+
+
+async def test_the_past_of_a_kill_is_known(coroner: Coroner) -> None:
+    for n in range(3):
+        await coroner.keep(kill(100 + n, n * 3600, doing="import_orders", **KERNEL))
+    await coroner.keep(kill(200, unit=None, name="hog", **KERNEL), kill(201, 5, unit=None, name="dog", **KERNEL))
+    history, last = KillHistory(coroner.store), NOW + timedelta(hours=2)
+
+    assert await history.past("prod", "site.service", "gunicorn", last) == Past(3, "import_orders")
+    assert await history.past("prod", "site.service", "gunicorn", NOW) == Past(1, "import_orders")
+    assert (await history.past("prod", "site.service", "gunicorn", last + timedelta(days=8))).week == 0
+    assert (await history.past("prod", None, "hog", last)).week == 1
+    assert (await history.past("web", "site.service", "gunicorn", last)).week == 0
+
+
+async def test_old_kills_are_forgotten(coroner: Coroner) -> None:
+    await coroner.keep(kill(100, -KEEP.total_seconds() - 1))
+    await coroner.keep(kill(101))
+    await coroner.rule.prune()
+
+    assert [row.pid for row in await coroner.rows()] == [101]
+
+
+async def test_what_was_caught_up_is_final_at_once(coroner: Coroner) -> None:
+    await coroner.keep(kill(100, -7200, final=False), batch="missed:prod:1")
+
+    assert [row.final for row in await coroner.rows()] == [True]
+
+
+async def test_a_kill_after_what_was_missed_is_a_message_of_its_own(coroner: Coroner) -> None:
+    await coroner.keep(kill(100, -60), batch="missed:prod:1")
+    await coroner.keep(kill(101))
+
+    assert len(coroner.chat.shown) == 2, "an edit of the message of what was missed would make no sound"
