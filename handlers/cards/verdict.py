@@ -116,7 +116,8 @@ def nameless(kill: Kill) -> bool:
 
 def watchdog(kill: Kill) -> bool:
     """Whether systemd ended a unit that gave no sign of life."""
-    return kill.cause == "stop-timeout" and (kill.by == WATCHDOG or any(_WATCHDOG.search(line) for line in kill.evidence))
+    systemds = kill.cause in {"worker-timeout", "stop-timeout"}
+    return systemds and (kill.by == WATCHDOG or any(_WATCHDOG.search(line) for line in kill.evidence))
 
 
 def _several(its: Mono, count: int) -> Value:
@@ -172,7 +173,7 @@ def _cause(kill: Kill) -> Text:
             return _limit(kill)
         case "userspace-oom" if kill.by:
             return T("Killed by {daemon}, before memory was gone", daemon=who)
-        case "stop-timeout" if watchdog(kill):
+        case "worker-timeout" | "stop-timeout" if watchdog(kill):
             return T("Killed by systemd: it gave no sign of life (WatchdogSec)")
         case "time-limit" if kill.doing:
             return T("Killed by celery: {task} ran over the time limit", task=Mono(kill.doing))

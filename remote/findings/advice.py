@@ -133,6 +133,11 @@ def _machine(known: Known) -> Text:
 def _own_doing(known: Known) -> Text:
     name = _whose(known)
     match known.cause:
+        case "worker-timeout" | "stop-timeout" if known.by == WATCHDOG:
+            return T(
+                "Not memory: {name} did not tell systemd in time that it is alive (WatchdogSec). Look for what it hung on.",
+                name=name,
+            )
         case "worker-timeout":
             # Swapping makes a worker slow too (gunicorn#1646).
             return T(
@@ -142,11 +147,6 @@ def _own_doing(known: Known) -> Text:
             )
         case "time-limit":
             return _time_limit(name, known.limit_s)
-        case "stop-timeout" if known.by == WATCHDOG:
-            return T(
-                "Not memory: {name} did not tell systemd in time that it is alive (WatchdogSec). Look for what it hung on.",
-                name=name,
-            )
         case "stop-timeout":
             return _stop_timeout(name, known.stop_s)
         case "container":

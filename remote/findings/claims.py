@@ -71,6 +71,8 @@ def _contradicted(proof: Proof, case: Case, seen: Witness) -> bool:
     living = seen.living.get(case.pid or 0)
     if living is not None and living.started_us <= proof.entry.monotonic_us:
         return True
+    if isinstance(proof.said, Told) and proof.said.guessed:
+        return False  # a worker spoke, of itself
     main = seen.mains.get(proof.unit)
     return main is not None and main.invocation == proof.entry.invocation and main.pid not in {0, proof.entry.pid}
 

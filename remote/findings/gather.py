@@ -5,21 +5,34 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import islice
 from typing import Literal
 
 from remote.facts.journal import Entry
 from remote.findings.advice import WATCHDOG, Known, advice
 from remote.findings.cases import JOIN_US, NEAR_US, SHARED, Boot, Case, Own, Proof, Told, entries_of
-from remote.findings.daemons import ContainerKill, DaemonKill, UnitSaid, without_command
+from remote.findings.daemons import ContainerKill, DaemonKill, UnitSaid
 from remote.findings.ground import Ground
-from remote.findings.kill import LINE_CHARACTERS, LINES, Kill
+from remote.findings.kill import Kill
 from remote.findings.lines import Reaped, Summary, Victim
 from remote.findings.people import Asked, Sent
+from remote.findings.proofs import (
+    fits,
+    has,
+    in_container,
+    is_oomd,
+    is_told,
+    limited_of,
+    lines_of,
+    memory_of,
+    report_of,
+    rss_of,
+    signal_of,
+    speaker,
+    uid_of,
+)
 from remote.findings.reports import Report
 from remote.findings.verdict import Evidence, by_memory, explained, verdict
-from remote.redact import redact
 from remote.text import Text
 
 # systemd tells the result of a unit when all of it has stopped, which takes up to its TimeoutStopSec.
@@ -67,7 +80,7 @@ class Gatherer:
         unit = case.unit or self.adopted(case)
         found = self._gather(case, proofs, unit)
         said = verdict(found.evidence)
-        report = _report(proofs)
+        report = report_of(proofs)
         limited = report.limited if report is not None and said.cause == "cgroup-limit" else ""
         known = self._ground.unit(unit)
         kill = Kill(
@@ -77,15 +90,15 @@ class Gatherer:
             at=min(proof.entry.at for proof in proofs),
             boot_id=case.boot_id,
             monotonic_us=proofs[0].entry.monotonic_us,
-            signal=_signal(proofs),
+            signal=signal_of(proofs),
             cause=said.cause,
             confidence=said.confidence,
             limit_bytes=self._limit_bytes(case, report, unit, said.cause),
-            rss_bytes=_rss(proofs),
-            evidence=_lines([*entries_of(proofs), *found.entries]),
+            rss_bytes=rss_of(proofs),
+            evidence=lines_of([*entries_of(proofs), *found.entries]),
             advice=_NO_ADVICE,
-            limit_group=limited or _limited(proofs),
-            uid=_uid(proofs),
+            limit_group=limited or limited_of(proofs),
+            uid=uid_of(proofs),
             cgroup=case.cgroup,
             stopped_unit=found.stopped_unit,
             final=case.final,
@@ -123,7 +136,7 @@ class Gatherer:
 
     def _absorbed(self, case: Case) -> bool:
         """Whether a process' own kill (or systemd-oomd's of the whole unit) is what this word is about."""
-        oom = _has(case, "oom")
+        oom = has(case, "oom")
         if not oom and self._oomd(case.unit, case) is not None:
             return True
         near = [other for other in islice(self._in_unit(case), 4 * SHARED) if other.trusted]
@@ -147,7 +160,7 @@ class Gatherer:
         if case.pid is None or case.cgroup or not case.trusted:
             return None
         near = self._boot.unit_cases.newest(case.first_us - NEAR_US, case.last_us + NEAR_US)
-        fitting = [other for other in islice(near, 4 * SHARED) if _fits(case, other)]
+        fitting = [other for other in islice(near, 4 * SHARED) if fits(case, other)]
         units = {other.unit for other in fitting}
         if len(units) != 1 or any(not self._alone(other) for other in fitting):
             return None
@@ -156,12 +169,12 @@ class Gatherer:
     def _adopter(self, unit_case: Case) -> Case | None:
         """The one process without a unit that this word fits."""
         near = self._boot.homeless.newest(unit_case.first_us - NEAR_US - JOIN_US, unit_case.last_us + NEAR_US)
-        fitting = (c for c in near if c.near(unit_case.first_us) and c.trusted and not c.cgroup and _fits(c, unit_case))
+        fitting = (c for c in near if c.near(unit_case.first_us) and c.trusted and not c.cgroup and fits(c, unit_case))
         first_two = list(islice(fitting, 2))
         return first_two[0] if len(first_two) == 1 else None
 
     def _alone(self, unit_case: Case) -> bool:
-        if not _has(unit_case, "oom") and self._oomd(unit_case.unit, unit_case) is not None:
+        if not has(unit_case, "oom") and self._oomd(unit_case.unit, unit_case) is not None:
             return False
         return not any(other.trusted for other in islice(self._in_unit(unit_case), 4 * SHARED))
 
@@ -177,22 +190,22 @@ class Gatherer:
 
     def _own(self, case: Case, proofs: list[Proof], unit: str | None) -> Evidence:
         """What is said of this very process, or of what was ended as a whole."""
-        report = _report(proofs)
+        report = report_of(proofs)
         killing = any(isinstance(p.said, UnitSaid) and p.said.what in {"killing", "main", "control"} for p in proofs)
         told = any(isinstance(proof.said, Told) for proof in proofs)
         sure: Literal["", "likely", "certain"] = "certain" if killing else "likely" if told else ""
         slow = ("timeout", "slow") if killing else ("timeout",)
         return Evidence(
-            memory=_memory(proofs),
+            memory=memory_of(proofs),
             by_hand=report is not None and report.by_hand,
             asked=report is not None and report.asked,
-            oomd=any(_is_oomd(proof) for proof in proofs),
+            oomd=any(is_oomd(proof) for proof in proofs),
             hunter=next((p.said.by for p in proofs if isinstance(p.said, DaemonKill) and p.said.pid is not None), ""),
             runtime=next((proof.said.by for proof in proofs if isinstance(proof.said, ContainerKill)), ""),
             watchdog=sure if self._boot.note(unit, "watchdog", case) else "",
             stop=sure if any(self._boot.note(unit, what, case) for what in slow) else "",
             hung=told and self._said(case, unit, "timeout") is not None,
-            forced=_speaker(self._said(case, unit, "forced")) if told else "",
+            forced=speaker(self._said(case, unit, "forced")) if told else "",
             over_time=told and self._limit(case, unit) is not None,
             limited=self._ground.limit(case.boot_id, unit) is not None,
         )
@@ -207,14 +220,25 @@ class Gatherer:
         oomd = None if isinstance(case.key, str) and case.key.startswith("oomd:") else self._oomd(unit, case)
         found.evidence = replace(
             found.evidence,
-            unit_oom=words["oom"] is not None and own and not found.evidence.oomd,
+            unit_oom=words["oom"] is not None and own and not found.evidence.oomd and not self._another(case, unit),
             oomd_near=oomd is not None,
         )
-        wanted = {"main", "control", "watchdog"} | ({"oom"} if own else set()) | ({"timeout", "slow"} if not memory else set())
+        wanted = (
+            {"main", "control", "watchdog"}
+            | ({"oom"} if memory or found.evidence.unit_oom else set())
+            | ({"timeout", "slow"} if not memory else set())
+        )
         found.entries += [note[0] for what, note in words.items() if note is not None and what in wanted]
         if oomd is not None:
             found.entries += [proof.entry for proof in oomd.proofs]
         self._result(case, unit, found)
+
+    def _another(self, case: Case, unit: str) -> bool:
+        """Whether the kernel names another process of the unit, so that PID 1's word is about that one."""
+        if memory_of(case.proofs):
+            return False
+        near = islice(self._boot.of_unit(unit, case.first_us, case.last_us), 4 * SHARED)
+        return any(other is not case and memory_of(other.proofs) for other in near)
 
     def _result(self, case: Case, unit: str, found: Gathered) -> None:
         """How the unit ended. `oom-kill` while its main process was not the one killed: systemd stopped all of it."""
@@ -250,11 +274,11 @@ class Gatherer:
         """The time limit that ended this process: its own, or the oldest one told that no process found dead before explains."""
         own = self._said(case, unit, "limit")
         limits = self._boot.limits.get(unit or "")
-        if own is not None or limits is None or not _is_told(case):
+        if own is not None or limits is None or not is_told(case):
             return own
         first_us = case.first_us - 2 * NEAR_US
         before = self._boot.by_unit[unit or ""].newest(first_us, case.first_us)
-        dead = sorted((c.first_us, c.pid or 0, c is case) for c in islice(before, 4 * SHARED) if _is_told(c))
+        dead = sorted((c.first_us, c.pid or 0, c is case) for c in islice(before, 4 * SHARED) if is_told(c))
         left = list(limits.oldest(first_us, case.first_us))
         for at_us, _, this in dead:
             fitting = next((limit for limit in left if 0 <= at_us - limit[0].monotonic_us <= NEAR_US), None)
@@ -298,7 +322,7 @@ class Gatherer:
         pid, name = self._pid(case), self._name(case, proofs, unit)
         for entry, asked in islice(self._boot.sudo.newest(case.first_us - NEAR_US, case.first_us + _AFTER_US), 4 * SHARED):
             by_name = asked.names_process(name, unit) and case.first_us - entry.monotonic_us <= _BY_NAME_US
-            if (pid is not None and pid in asked.pids) or by_name or _in_container(asked, case.container):
+            if (pid is not None and pid in asked.pids) or by_name or in_container(asked, case.container):
                 return entry, asked
         return None
 
@@ -338,7 +362,7 @@ class Gatherer:
         if cause != "cgroup-limit":
             return None
         if report is None:
-            return self._ground.limit(case.boot_id, unit) if not _memory(case.proofs) else None
+            return self._ground.limit(case.boot_id, unit) if not memory_of(case.proofs) else None
         if report.limit_bytes is not None and not report.doubtful:
             return report.limit_bytes
         owner = self._ground.place(report.limited).unit
@@ -362,90 +386,6 @@ class Gatherer:
 
 
 _NO_ADVICE = advice(Known(cause="unknown", name=""))
-
-
-def _report(proofs: list[Proof]) -> Report | None:
-    return next((proof.report for proof in reversed(proofs) if proof.report is not None), None)
-
-
-def _memory(proofs: list[Proof]) -> Literal["", "machine", "group", "unsaid"]:
-    """Whose memory ran out, by the kernel's lines about this process and the reports around them."""
-    lines = [proof for proof in proofs if isinstance(proof.said, Victim | Summary | Reaped)]
-    if not lines:
-        return ""
-    own = (proof.said.memcg for proof in lines if isinstance(proof.said, Victim | Summary))
-    around = (proof.report.memcg for proof in lines if proof.report is not None)
-    said = next((memcg for memcg in (*own, *around) if memcg is not None), None)
-    return "unsaid" if said is None else "group" if said else "machine"
-
-
-def _has(case: Case, what: str) -> bool:
-    return any(isinstance(proof.said, UnitSaid) and proof.said.what == what for proof in case.proofs)
-
-
-def _fits(case: Case, unit_case: Case) -> bool:
-    """Whether a unit's word may be about this process: an OOM kill about a victim of the kernel's, an end by a signal about
-    whom a daemon sent that signal."""
-    if _has(unit_case, "oom") and _memory(case.proofs):
-        return True
-    hunted = any(isinstance(proof.said, DaemonKill) for proof in case.proofs)
-    ends = {p.said.signal for p in unit_case.proofs if isinstance(p.said, UnitSaid) and p.said.what == "main"}
-    return hunted and _signal(case.sorted()) in ends
-
-
-def _is_told(case: Case) -> bool:
-    """Whether a program found it dead, and nobody else says more."""
-    return any(isinstance(proof.said, Told) for proof in case.proofs) and not _memory(case.proofs)
-
-
-def _speaker(word: Own | None) -> str:
-    return "" if word is None else word.entry.comm or word.entry.identifier
-
-
-def _is_oomd(proof: Proof) -> bool:
-    said = proof.said
-    return (isinstance(said, UnitSaid) and said.what == "oomd") or (isinstance(said, DaemonKill) and said.by == "systemd-oomd")
-
-
-def _in_container(asked: Asked, container: str) -> bool:
-    return bool(container) and any(len(word) > 3 and word.startswith(container[: len(word)]) for word in asked.containers)  # noqa: PLR2004 - as many digits of an id as people type
-
-
-def _signal(proofs: list[Proof]) -> int:
-    """The last and hardest signal that was sent."""
-    if any(isinstance(proof.said, Victim | Summary | Reaped | ContainerKill) for proof in proofs):
-        return _SIGKILL
-    hunted = [proof.said for proof in proofs if isinstance(proof.said, DaemonKill)]
-    if hunted:
-        return min(said.signal for said in hunted)
-    ends = [proof.said.signal for proof in proofs if isinstance(proof.said, UnitSaid | Told)]
-    return next((signal for signal in ends if signal), _SIGKILL)
-
-
-def _rss(proofs: list[Proof]) -> int | None:
-    sizes = [proof.said.rss_bytes for proof in proofs if isinstance(proof.said, Victim | DaemonKill)]
-    return next((size for size in sizes if size is not None), None)
-
-
-def _uid(proofs: list[Proof]) -> int | None:
-    uids = [proof.said.uid for proof in proofs if isinstance(proof.said, Victim | Summary | DaemonKill)]
-    return next((uid for uid in uids if uid is not None), None)
-
-
-def _limited(proofs: list[Proof]) -> str:
-    """The cgroup whose pressure made systemd-oomd act."""
-    return next((proof.said.limited for proof in proofs if isinstance(proof.said, DaemonKill) and proof.said.limited), "")
-
-
-def _lines(entries: list[Entry]) -> tuple[str, ...]:
-    """The proof, oldest first, redacted; each line once."""
-    each = dict.fromkeys(sorted((entry.monotonic_us, entry.message) for entry in entries))
-    return tuple(_shown(message) for _, message in islice(each, LINES))
-
-
-@lru_cache(maxsize=4096)
-def _shown(message: str) -> str:
-    return redact(without_command(message))[:LINE_CHARACTERS]
 
 
 def _advice(kill: Kill, found: Gathered, stop_s: float | None) -> Text:

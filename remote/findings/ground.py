@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from remote.facts.journal import Entry, Speaker
+from remote.facts.journal import Entry
 from remote.facts.processes import Process, Processes
 from remote.facts.units import Unit, Units
 from remote.findings.places import Place, place
+from remote.services import speakers
 
 
 class Ground:
@@ -37,7 +38,7 @@ class Ground:
         self._by_name = {name: unit for unit in reversed(units.all) for name in (*unit.names, unit.id)}
         self._places.clear()
         self._mains |= {(unit.id, unit.invocation_id): unit.main_pid for unit in units.all if unit.main_pid}
-        for speaker in _speakers(units):
+        for speaker in speakers(units, processes):
             self._speakers.setdefault((speaker.unit, speaker.invocation), set()).add(speaker.pid)
 
     def speaks(self, entry: Entry) -> bool:
@@ -102,8 +103,3 @@ _PLACES = 4096
 
 def _plain(boot_id: str) -> str:
     return boot_id.replace("-", "")
-
-
-def _speakers(units: Units) -> tuple[Speaker, ...]:
-    """The main process of each running unit."""
-    return tuple(Speaker(unit.id, unit.main_pid, unit.invocation_id) for unit in units.all if unit.main_pid)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from itertools import islice
 
 from remote.facts.journal import Entry
-from remote.findings.cases import JOIN_US, NEAR_US, SHARED, Boot, Case, Own, Proof, Told
+from remote.findings.cases import JOIN_US, NEAR_US, Boot, Case, Own, Proof, Told
 from remote.findings.daemons import (
-    ContainerKill,
     DaemonKill,
     UnitSaid,
     container_line,
@@ -23,8 +20,9 @@ from remote.findings.daemons import (
     oomd_line,
     systemd_line,
 )
+from remote.findings.filing import Filing
 from remote.findings.ground import Ground
-from remote.findings.lines import Summary, Victim, kernel_line
+from remote.findings.lines import kernel_line
 from remote.findings.people import audit_call, audit_target, sudo_line
 from remote.findings.reports import Death
 from remote.findings.workers import Crew
@@ -38,22 +36,18 @@ _SIGKILL = 9
 _EARLYOOM_US = 50_000
 # An audit event's records come together.
 _EVENT_US = 100_000
-_MOST_LOST, _MOST_CREWS = 256, 1024
+_MOST_LOST = 256
 _OF_ITSELF = {"booted", "exiting"}
 _OPENING = {"main", "control", "oom"}
 
 
-class Reader:
+class Reader(Filing):
     """Each entry may open a case or add to one. What each line says is kept by its time: in which order lines of different
     senders come, and whether they come twice, changes nothing."""
 
     def __init__(self, ground: Ground) -> None:
-        """Nothing was read. `lost` are lines of programs that lost a process without knowing which."""
-        self._ground = ground
-        self.boots: dict[str, Boot] = defaultdict(Boot)
-        self.cases: list[Case] = []
-        self.pending: dict[Case, None] = {}
-        self.lost: list[Entry] = []
+        """Nothing was read."""
+        super().__init__(ground)
         self._escalating: dict[str, tuple[Entry, DaemonKill]] = {}
         self._nohang: dict[str, tuple[bool, Entry | None]] = {}
         self._daemons: Mapping[str, Callable[[Boot, Entry], Sequence[Case]]] = {
@@ -76,31 +70,6 @@ class Reader:
         """Believe a kernel's summary whose victim's own line does not come."""
         return self._deaths(boot, boot.reports.waiting(at_us))
 
-    def forget(self, before: datetime) -> None:
-        """Drop what is older."""
-        self.cases = [case for case in self.cases if case.at >= before]
-        self.pending = {case: None for case in self.pending if case.at >= before}
-        self.lost = [entry for entry in self.lost if entry.at >= before]
-        newest = max((boot.newest for boot in self.boots.values() if boot.newest is not None), default=None)
-        for boot_id, boot in list(self.boots.items()):
-            if boot.newest != newest or len(boot.crews) > _MOST_CREWS:
-                boot.crews.clear()
-            boot.forget(boot.now_us(before) or 0, before)
-            if boot.empty:
-                del self.boots[boot_id]
-
-    def settled(self, cases: Iterable[Case]) -> None:
-        """File anew what a witness bore out; drop what has no line left."""
-        for case in cases:
-            self.pending.pop(case, None)
-            boot = self.boots[case.boot_id]
-            self._house(boot, case)
-            if case.proofs:
-                self._gone(boot, case)
-            else:
-                boot.by_key[case.key].remove(case)
-        self.cases = [case for case in self.cases if case.proofs]
-
     def _read(self, boot: Boot, entry: Entry) -> Sequence[Case]:
         if entry.from_kernel:
             return self._kernel(boot, entry)
@@ -108,53 +77,36 @@ class Reader:
             return self._audit(boot, entry)
         if entry.from_systemd:
             said = systemd_line(entry.message)
-            return () if said is None or self._again(boot, entry) else self._unit_said(boot, entry, said)
+            return () if said is None or self.again(boot, entry) else self._unit_said(boot, entry, said)
         if entry.system_unit in self._daemons:
             return self._daemons[entry.system_unit](boot, entry)
         if entry.exe in _SUDO and entry.uid == 0:
             return self._sudo(boot, entry)
-        return self._program(boot, entry) if self._ground.speaks(entry) else ()
-
-    def _again(self, boot: Boot, entry: Entry) -> bool:
-        """Whether a line that tells something was read before; else it is remembered."""
-        key = (entry.at, entry.monotonic_us, entry.message, entry.pid)
-        if key in boot.seen:
-            return True
-        boot.seen[key] = None
-        if boot.newest is None or entry.at > boot.newest[0]:
-            boot.newest = (entry.at, entry.monotonic_us)
-        return False
+        return self._program(boot, entry)
 
     def _kernel(self, boot: Boot, entry: Entry) -> Sequence[Case]:
         line = kernel_line(entry.message)
         if line is None:
             boot.reports.row(entry)
             return ()
-        return () if self._again(boot, entry) else self._deaths(boot, boot.reports.read(entry, line))
+        return () if self.again(boot, entry) else self._deaths(boot, boot.reports.read(entry, line))
 
     def _deaths(self, boot: Boot, deaths: Iterable[Death]) -> list[Case]:
-        return [self._proof(boot, death.line.pid, Proof(death.entry, death.line, death.report)) for death in deaths]
+        return [self.proof(boot, death.line.pid, Proof(death.entry, death.line, death.report)) for death in deaths]
 
     def _unit_said(self, boot: Boot, entry: Entry, said: UnitSaid) -> Sequence[Case]:
         if said.what == "oomd":
-            return (self._proof(boot, f"oomd:{said.unit}", Proof(entry, said), NEAR_US),)
+            return (self.proof(boot, f"oomd:{said.unit}", Proof(entry, said), NEAR_US),)
         if said.what == "killing":
             return self._killing(boot, entry, said)
         boot.notes[said.unit, said.what].add(entry.monotonic_us, (entry, said))
         if said.result == "oom-kill":
             boot.notes[said.unit, "failed oom-kill"].add(entry.monotonic_us, (entry, said))
-        touched = self._near_unit(boot, said.unit, entry)
+        touched = self.near_unit(boot, said.unit, entry)
         if said.what in _OPENING:
-            touched.append(self._proof(boot, f"unit:{said.unit}", Proof(entry, said), NEAR_US))
+            touched.append(self.proof(boot, f"unit:{said.unit}", Proof(entry, said), NEAR_US))
             touched += self._adopters(boot, entry)
         return touched
-
-    def _near_unit(self, boot: Boot, unit: str, entry: Entry) -> list[Case]:
-        """Deaths that a line about the whole unit may be about."""
-        at_us = entry.monotonic_us
-        found = islice(boot.of_unit(unit, at_us, at_us), SHARED)
-        whole = (boot.case(f"{kind}:{unit}", entry, NEAR_US) for kind in ("unit", "oomd"))
-        return [*found, *(case for case in whole if case is not None)]
 
     def _adopters(self, boot: Boot, entry: Entry) -> list[Case]:
         at_us = entry.monotonic_us
@@ -167,21 +119,21 @@ class Reader:
         after = range(entry.monotonic_us - NEAR_US, entry.monotonic_us + NEAR_US)
         if not any(next(notes.newest(after.start, after.stop), None) for notes in begun if notes is not None):
             return ()
-        return (self._proof(boot, said.pid or 0, Proof(entry, said)),)
+        return (self.proof(boot, said.pid or 0, Proof(entry, said)),)
 
     def _sudo(self, boot: Boot, entry: Entry) -> Sequence[Case]:
         asked = sudo_line(entry.message)
-        if asked is None or self._again(boot, entry):
+        if asked is None or self.again(boot, entry):
             return ()
         boot.sudo.add(entry.monotonic_us, (entry, asked))
         told = [case for pid in asked.pids if (case := boot.case(pid, entry, NEAR_US)) is not None]
-        return [*told, *(case for unit in asked.units for case in self._near_unit(boot, unit, entry))]
+        return [*told, *(case for unit in asked.units for case in self.near_unit(boot, unit, entry))]
 
     def _audit(self, boot: Boot, entry: Entry) -> Sequence[Case]:
         """A system call and whom it was sent to: two records of one event, of which only the first names the sender."""
         at_us = entry.monotonic_us
         sent, pid = audit_call(entry.audit_type, entry.message), audit_target(entry.audit_type, entry.message)
-        if (sent is None and pid is None) or self._again(boot, entry):
+        if (sent is None and pid is None) or self.again(boot, entry):
             return ()
         if sent is not None:
             boot.calls.add(at_us, (entry, sent))
@@ -201,43 +153,32 @@ class Reader:
     def _targets(self, boot: Boot, at_us: int) -> set[int | None]:
         return {pid for pid, seen in boot.targets.items() if next(seen.newest(at_us - _EVENT_US, at_us + _EVENT_US), None)}
 
-    def proven(self, boot_id: str, since_us: int, unit: str = "") -> int:
-        """How many kills the kernel itself has told of since then (in this unit)."""
-        cases = (case for case in self.cases if case.boot_id.replace("-", "") == boot_id.replace("-", ""))
-        since = (case for case in cases if case.first_us >= since_us and (not unit or case.unit == unit))
-        return sum(any(isinstance(proof.said, Victim | Summary) for proof in case.proofs) for case in since)
-
-    def has_near(self, entry: Entry) -> bool:
-        """Whether a death in the unit explains a process that was lost."""
-        near = self.boots[entry.boot_id].of_unit(entry.system_unit, entry.monotonic_us - 2 * NEAR_US, entry.monotonic_us)
-        return next(near, None) is not None
-
     # OOM daemons and container runtimes, each believed from its own unit only.
 
     def _oomd(self, boot: Boot, entry: Entry) -> Sequence[Case]:
         done = oomd_line(entry.message)
-        if done is None or self._again(boot, entry):
+        if done is None or self.again(boot, entry):
             return ()
         unit = self._ground.place(done.cgroup).unit
-        return (self._proof(boot, f"oomd:{unit or done.cgroup}", Proof(entry, done), NEAR_US),)
+        return (self.proof(boot, f"oomd:{unit or done.cgroup}", Proof(entry, done), NEAR_US),)
 
     def _earlyoom(self, boot: Boot, entry: Entry) -> Sequence[Case]:
         done = earlyoom_line(entry.message)
         if done is None:
-            if earlyoom_looks(entry.message) and not self._again(boot, entry):
+            if earlyoom_looks(entry.message) and not self.again(boot, entry):
                 boot.low.add(entry.monotonic_us, entry)
             return ()
         last = self._escalating.get(entry.boot_id)
         if done.pid is None:
-            if last is None or not 0 <= entry.monotonic_us - last[0].monotonic_us <= NEAR_US or self._again(boot, entry):
+            if last is None or not 0 <= entry.monotonic_us - last[0].monotonic_us <= NEAR_US or self.again(boot, entry):
                 return ()
-            return (self._proof(boot, last[1].pid or 0, Proof(entry, replace(last[1], signal=_SIGKILL))),)
+            return (self.proof(boot, last[1].pid or 0, Proof(entry, replace(last[1], signal=_SIGKILL))),)
         if last is not None and last[1] != done and 0 <= entry.monotonic_us - last[0].monotonic_us < _EARLYOOM_US:
             return ()
-        if self._again(boot, entry):
+        if self.again(boot, entry):
             return ()
         self._escalating[entry.boot_id] = (entry, done)
-        return (self._proof(boot, done.pid, Proof(entry, done)),)
+        return (self.proof(boot, done.pid, Proof(entry, done)),)
 
     def _read_nohang(self, boot: Boot, entry: Entry) -> Sequence[Case]:
         """The line after a heading names the process; the next that says so, the signal."""
@@ -247,17 +188,17 @@ class Reader:
         if heading and nohang_target(entry.message) is not None:
             target = entry
         self._nohang[entry.boot_id] = (nohang_heading(entry.message), target)
-        if signal is None or done is None or target is None or not _soon(target, entry) or self._again(boot, entry):
+        if signal is None or done is None or target is None or not _soon(target, entry) or self.again(boot, entry):
             return ()
-        self._proof(boot, done.pid or 0, Proof(target, replace(done, signal=signal)))
-        return (self._proof(boot, done.pid or 0, Proof(entry, replace(done, signal=signal))),)
+        self.proof(boot, done.pid or 0, Proof(target, replace(done, signal=signal)))
+        return (self.proof(boot, done.pid or 0, Proof(entry, replace(done, signal=signal))),)
 
     def _container(self, boot: Boot, entry: Entry) -> Sequence[Case]:
         """The daemon's own log goes to its stderr; what comes natively is a container's output (the journald log driver)."""
         done = container_line(entry.message) if entry.transport == "stdout" else None
-        if done is None or self._again(boot, entry):
+        if done is None or self.again(boot, entry):
             return ()
-        return (self._proof(boot, f"container:{done.id}", Proof(entry, done), NEAR_US),)
+        return (self.proof(boot, f"container:{done.id}", Proof(entry, done), NEAR_US),)
 
     # Programs: the word of a unit's main process about its children, and of a worker about itself.
 
@@ -269,32 +210,32 @@ class Reader:
         if found is None:
             return ()
         kind, sign = found
-        own = sign.pid == entry.pid and _what(sign) in _OF_ITSELF
-        return self._sign(boot, entry, kind, sign) if (speaks or own) and not self._again(boot, entry) else ()
+        own = sign.pid == entry.pid and sign.what in _OF_ITSELF
+        return self._sign(boot, entry, kind, sign) if (speaks or own) and not self.again(boot, entry) else ()
 
     def _sign(self, boot: Boot, entry: Entry, kind: str, sign: Sign) -> Sequence[Case]:
         crew = boot.crews[entry.system_unit, entry.invocation]
-        pid = sign.pid if sign.pid is not None else crew.named(_text(sign, "name"))
-        match _what(sign):
+        pid = sign.pid if sign.pid is not None else crew.named(sign.name)
+        match sign.what:
             case "killed" | "died" if pid is not None:
                 crew.ended(pid)
-                return self._told(boot, entry, pid, Told(sign.signal, _text(sign, "task"), died=_what(sign) == "died"))
+                return self._told(boot, entry, pid, Told(sign.signal, sign.task, died=sign.what == "died"))
             case "timeout" | "limit" | "forced" as what:
                 return self._announced(boot, entry, what, pid, sign)
             case "lost":
                 return self._lost(boot, entry)
             case "booted" if pid is not None:
-                return self._booted(boot, entry, crew, pid, _text(sign, "name"))
+                return self._booted(boot, entry, crew, pid, sign.name)
             case what:
                 self._noted(boot, entry, kind, crew, what, pid, sign)
                 return ()
 
     def _announced(self, boot: Boot, entry: Entry, what: str, pid: int | None, sign: Sign) -> Sequence[Case]:
         """The program will end one of its processes, which it names or not."""
-        unit, at_us, doing = entry.system_unit, entry.monotonic_us, _text(sign, "task")
+        unit, at_us, doing = entry.system_unit, entry.monotonic_us, sign.task
         if what == "limit" and pid is None:
             boot.limits[unit].add(at_us, (entry, sign.limit_s, doing))
-            return self._near_unit(boot, unit, entry)
+            return self.near_unit(boot, unit, entry)
         if pid is None:
             return ()
         boot.own[unit, pid].add(at_us, Own(entry, what, sign.limit_s, doing))
@@ -314,13 +255,13 @@ class Reader:
         gone = crew.booted(pid, name, entry.monotonic_us)
         said = Told(_SIGKILL, guessed=True)
         told = [old for old in gone if not self._elsewhere(entry, old) and boot.case(old, entry) is None]
-        return [self._proof(boot, old, Proof(entry, said, unit=entry.system_unit)) for old in told]
+        return [self.proof(boot, old, Proof(entry, said, unit=entry.system_unit)) for old in told]
 
     def _noted(self, boot: Boot, entry: Entry, kind: str, crew: Crew, what: str, pid: int | None, sign: Sign) -> None:
         if what == "version" and kind == "gunicorn":
-            crew.started(_text(sign, "version"), entry.monotonic_us)
+            crew.started(sign.version, entry.monotonic_us)
         elif what == "task":
-            boot.tasks[entry.system_unit].add(entry.monotonic_us, _text(sign, "task"))
+            boot.tasks[entry.system_unit].add(entry.monotonic_us, sign.task)
         elif pid is not None:
             crew.ended(pid)
             if what == "recycled":
@@ -333,7 +274,7 @@ class Reader:
             return ()
         if known is None and told.signal != _SIGKILL and not self._limited(boot, entry, pid):
             return ()  # SIGTERM is how one is asked to end
-        return (self._proof(boot, pid, Proof(entry, told, unit=entry.system_unit)),)
+        return (self.proof(boot, pid, Proof(entry, told, unit=entry.system_unit)),)
 
     def _by_design(self, boot: Boot, entry: Entry, pid: int) -> bool:
         """Whether the program itself recycled it."""
@@ -352,89 +293,6 @@ class Reader:
         at_us = entry.monotonic_us
         said = (boot.limits.get(entry.system_unit), boot.own.get((entry.system_unit, pid)))
         return any(next(iter(words.newest(at_us - NEAR_US, at_us)), None) for words in said if words is not None)
-
-    # Keeping.
-
-    def _proof(self, boot: Boot, key: int | str, proof: Proof, within_us: int = JOIN_US) -> Case:
-        """Add a line to the death that it is about, or open a new one."""
-        case = boot.case(key, proof.entry, within_us)
-        if case is None:
-            at_us = proof.entry.monotonic_us
-            case = Case(key, proof.entry.boot_id, at_us, at_us, proof.entry.at)
-            boot.by_key[key].append(case)
-            self.cases.append(case)
-        case.add(proof)
-        if not case.trusted:
-            self.pending[case] = None
-        elif self.pending:
-            self.pending.pop(case, None)
-        self._house(boot, case)
-        self._gone(boot, case)
-        return case
-
-    def _gone(self, boot: Boot, case: Case) -> None:
-        """Nobody's worker any more."""
-        if case.pid is not None and case.trusted:
-            for crew in boot.crews.values():
-                crew.ended(case.pid)
-
-    def _house(self, boot: Boot, case: Case) -> None:
-        """Find out where it was, and file it there."""
-        case.cgroup = next(filter(None, (self._cgroup(case, proof) for proof in case.sorted())), "")
-        place = self._ground.place(case.cgroup)
-        case.unit, case.container, case.staged = place.unit, place.container, place.staged
-        if not case.cgroup:
-            case.unit = _unit(case)
-            case.container = next((p.said.id for p in case.proofs if isinstance(p.said, ContainerKill)), "")
-        uid = next((p.said.uid for p in case.proofs if isinstance(p.said, Victim | Summary) and p.said.uid is not None), None)
-        home = (case.unit, case.first_us, case.trusted, case.staged, uid, bool(case.proofs))
-        if home == case.home:
-            return
-        case.home = home
-        for timeline, key in case.places:
-            timeline.remove(key)
-        case.places = []
-        if case.proofs:
-            self._file(boot, case, uid)
-
-    def _file(self, boot: Boot, case: Case, uid: int | None) -> None:
-        if isinstance(case.key, str):
-            shelf = boot.unit_cases if case.key.startswith("unit:") else None
-        else:
-            shelf = boot.by_unit[case.unit] if case.unit is not None else boot.homeless
-        if shelf is not None:
-            case.places.append((shelf, shelf.add(case.first_us, case)))
-        if case.staged and uid is not None:
-            boot.staged[uid].add(case.first_us, case)
-
-    def _cgroup(self, case: Case, proof: Proof) -> str:
-        """Where the process was: by the kernel's own report, else by what was known of this pid."""
-        if proof.report is not None and proof.report.cgroup:
-            return proof.report.cgroup
-        said = proof.said
-        if isinstance(said, Summary):
-            return said.cgroup
-        if not isinstance(said, Victim | DaemonKill):
-            return ""
-        if isinstance(said, DaemonKill) and said.cgroup:
-            return said.cgroup
-        process = self._ground.process(case.boot_id, case.pid, case.at)
-        return process.cgroup if process is not None and process.name == said.name else ""
-
-
-def _what(sign: Sign) -> str:
-    return sign.what
-
-
-def _text(sign: Sign, name: str) -> str:
-    """What more a sign tells, where its kind tells that much."""
-    return str(getattr(sign, name, ""))
-
-
-def _unit(case: Case) -> str | None:
-    """The unit that somebody names: systemd's word before a program's."""
-    units = [proof.said.unit for proof in case.sorted() if isinstance(proof.said, UnitSaid)]
-    return next(iter(units), None) or next((proof.unit for proof in case.sorted() if proof.unit), None)
 
 
 def _soon(one: Entry, other: Entry) -> bool:

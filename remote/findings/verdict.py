@@ -100,12 +100,11 @@ def _audit(evidence: Evidence) -> Verdict | None:
     return Verdict("manual", "certain", evidence.sender) if evidence.sender else None
 
 
-def _watchdog(evidence: Evidence) -> Verdict | None:
-    return Verdict("worker-timeout", evidence.watchdog, "systemd") if evidence.watchdog else None
-
-
-def _stop(evidence: Evidence) -> Verdict | None:
-    return Verdict("stop-timeout", evidence.stop, "systemd") if evidence.stop else None
+def _systemd(evidence: Evidence) -> Verdict | None:
+    """Its own SIGKILL after its own timeout."""
+    if evidence.watchdog == "certain":
+        return Verdict("worker-timeout", "certain", "systemd")
+    return Verdict("stop-timeout", "certain", "systemd") if evidence.stop == "certain" else None
 
 
 def _sudo(evidence: Evidence) -> Verdict | None:
@@ -121,12 +120,16 @@ def _application(evidence: Evidence) -> Verdict | None:
 
 
 def _unit(evidence: Evidence) -> Verdict | None:
-    """No line names the process, but one was killed in its unit."""
+    """No line names the process, but something was done in its unit."""
+    if evidence.watchdog:
+        return Verdict("worker-timeout", "likely", "systemd")
+    if evidence.stop:
+        return Verdict("stop-timeout", "likely", "systemd")
     if evidence.unit_oom:
         return Verdict("cgroup-limit" if evidence.limited else "kernel-oom", "likely")
     return Verdict("systemd-oomd", "likely", "systemd-oomd") if evidence.oomd_near else None
 
 
 _JUDGES: tuple[Callable[[Evidence], Verdict | None], ...] = (
-    _kernel, _daemon, _container, _audit, _watchdog, _stop, _sudo, _application, _unit,
+    _kernel, _daemon, _container, _audit, _systemd, _sudo, _application, _unit,
 )  # fmt: skip

@@ -292,6 +292,7 @@ def test_while_more_may_come_the_card_says_that_it_is_updated() -> None:
         ({"cause": "userspace-oom", "by": "nohang"}, "Killed by nohang, before memory was gone"),
         ({"cause": "userspace-oom"}, "Killed by an OOM daemon (earlyoom or its kind)"),
         ({"cause": "stop-timeout", "by": WATCHDOG}, "Killed by systemd: it gave no sign of life (WatchdogSec)"),
+        ({"cause": "worker-timeout", "by": WATCHDOG}, "Killed by systemd: it gave no sign of life (WatchdogSec)"),
         ({"cause": "container", "container": "12" * 32}, "Killed by the stop or kill of container 121212121212"),
         ({"cause": "plan", "by": "K7QX"}, "Killed by plan K7QX, which somebody approved"),
         ({"cause": "manual", "by": "alice"}, "Killed by alice: by hand, or a script"),

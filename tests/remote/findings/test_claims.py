@@ -138,7 +138,7 @@ def test_what_hung_and_was_told_dead_is_a_timeout_once_it_is_gone() -> None:
 
 
 def test_only_the_main_process_of_that_invocation_counts() -> None:
-    running = Units((unit("site.service", "x", 364, invocation_id=invocation("site.service")),))
+    running = Units((unit("site.service", "/usr/bin/gunicorn app.wsgi", 364, invocation_id=invocation("site.service")),))
     line = gunicorn(1, sigkill(415))
 
     assert len(autopsy(line, units=running, first_writers={}).claims) == 1
@@ -152,7 +152,7 @@ def test_only_the_main_process_of_that_invocation_counts() -> None:
 
 def test_a_main_process_that_is_learnt_of_later_counts_from_then_on() -> None:
     made = autopsy(gunicorn(1, sigkill(415)), first_writers={})
-    made.learn(Units((unit("site.service", "x", 364, invocation_id=invocation("site.service")),)), None)
+    made.learn(Units((unit("site.service", "/usr/bin/gunicorn app.wsgi", 364, invocation_id=invocation("site.service")),)), None)
     made.take(gunicorn(2, sigkill(416)))
 
     assert [claim.pid for claim in made.claims] == [416]

@@ -116,7 +116,7 @@ def test_written_text_changes_no_kill(line: Entry) -> None:
 
 
 def test_written_text_is_no_claim() -> None:
-    running = Units((unit("site.service", "x", 364, invocation_id=invocation("site.service")),))
+    running = Units((unit("site.service", "/usr/bin/gunicorn app.wsgi", 364, invocation_id=invocation("site.service")),))
     autopsy = Autopsy(units=running, first_writers=FIRST_WRITERS)
     for line in WRITTEN:
         if line.source != "syslog":

@@ -42,6 +42,8 @@ CASES: tuple[tuple[Evidence, Verdict], ...] = (
     (Evidence(sender="bob", hung=True), Verdict("manual", CERTAIN, "bob")),
     (Evidence(watchdog=CERTAIN, stop=CERTAIN), Verdict("worker-timeout", CERTAIN, "systemd")),
     (Evidence(sudo="alice", hung=True), Verdict("manual", LIKELY, "alice")),
+    (Evidence(hung=True, stop=LIKELY), Verdict("worker-timeout", CERTAIN)),
+    (Evidence(over_time=True, watchdog=LIKELY, oomd_near=True), Verdict("time-limit", CERTAIN)),
     (Evidence(hung=True, unit_oom=True), Verdict("worker-timeout", CERTAIN)),
 )
 
