@@ -27,9 +27,10 @@ STORM_PROGRAM = """\
 \"\"\"Fork so many hogs that grow until they are killed, wait for the last of them, say so, and stay.\"\"\"
 import os, signal, sys
 
-protected = len(sys.argv) > 2
-if protected:
-    open("/proc/self/oom_score_adj", "w").write("-1000")
+open("/proc/self/oom_score_adj", "w").write("-1000")
+if sys.argv[2] == "together":
+    own = open("/proc/self/cgroup").read().strip().partition("::")[2]
+    open(f"/sys/fs/cgroup{own}/memory.oom.group", "w").write("1")
 ready, go = os.pipe()
 for _ in range(int(sys.argv[1])):
     if os.fork() == 0:
@@ -316,7 +317,7 @@ def plain_kill(lab: Lab) -> Killed:
 def storm(lab: Lab) -> Killed:
     """Thirty processes of one unit, each killed for itself: the kernel leaves most of the dumps away."""
     since = now_s(lab)
-    start(lab, "storm", "-p MemoryMax=60M -p MemorySwapMax=10M -p OOMPolicy=continue", f"/usr/local/bin/storm {STORM} protected")
+    start(lab, "storm", "-p MemoryMax=60M -p MemorySwapMax=10M -p OOMPolicy=continue", f"/usr/local/bin/storm {STORM} apart")
     lab.until("journalctl -u storm -o cat | grep -q 'all ended'", SLOW_S)
     cgroup = "/system.slice/storm.service"
     pids, counted = kernel_victims(lab, since, cgroup), oom_kills(lab, cgroup)
@@ -330,13 +331,20 @@ def stop_storm(lab: Lab) -> None:
 
 
 def group_storm(lab: Lab) -> Killed:
-    """Thirty hogs and their parent under memory.oom.group: one reason, 31 victims."""
+    """Thirty hogs under memory.oom.group: one reason, thirty victims.
+
+    Their parent is spared: were it killed, or the policy OOMPolicy=kill, systemd would kill too, faster than the kernel prints.
+    """
     since = now_s(lab)
-    start(lab, "group", "-p MemoryMax=150M -p MemorySwapMax=10M -p OOMPolicy=kill", f"/usr/local/bin/storm {STORM}")
-    failed(lab, "group")
-    pids = kernel_victims(lab, since, "/system.slice/group.service")
-    assert len(pids) == STORM + 1, pids
-    return Killed("cgroup-limit", "group.service", tuple(pids), len(pids), evidence="memory.oom.group set")
+    start(
+        lab, "group", "-p MemoryMax=150M -p MemorySwapMax=10M -p OOMPolicy=continue", f"/usr/local/bin/storm {STORM} together"
+    )  # fmt: skip
+    lab.until("journalctl -u group -o cat | grep -q 'all ended'", SLOW_S)
+    cgroup = "/system.slice/group.service"
+    pids, counted = kernel_victims(lab, since, cgroup), oom_kills(lab, cgroup)
+    assert len(pids) == counted == STORM, (pids, counted)
+    lab.run("systemctl stop group", check=True)
+    return Killed("cgroup-limit", "group.service", tuple(pids), counted, evidence="memory.oom.group set")
 
 
 def watchdog(lab: Lab) -> Killed:
@@ -430,7 +438,7 @@ def lies(pid: int) -> tuple[Lie, ...]:
         Lie("logger --journald", "alice", f"printf '%s\\n' {q(unit_said)} | logger --journald"),
         Lie("native protocol", "alice", f"python3 -c {q(python)}"),
         Lie("systemd-cat", "alice", f"echo {q(guess)} | systemd-cat -t gunicorn; echo {q(log_line)} | systemd-cat -t gunicorn"),
-        Lie("user unit named as the site", "alice", f"systemd-run --user --quiet --wait --unit={SITE} sh -c {q(f'echo {q(log_line)}; echo {q(guess)}')}"),
+        Lie("user unit named as the site", "alice", f"systemd-run --user --quiet --unit={SITE} sh -c {q(f'echo {q(log_line)}; echo {q(guess)}')}"),
         Lie("oomd and earlyoom names", "alice", f"logger -t systemd-oomd 'Killed /system.slice/{SITE} due to memory pressure for /system.slice being 99.99% > 10.00% for > 2s with reclaim activity'; logger -t earlyoom 'sending SIGTERM to process {pid} uid 33 \"gunicorn\": badness 900, VmRSS 99 MiB'"),
         Lie("sudo's words as an argument", "deploy", f"sudo echo {q(f'alice : PWD=/ ; USER=root ; COMMAND=/usr/bin/kill -9 {pid}')}"),
         Lie("root's /dev/kmsg", "root", f"echo {q(f'<3>{victim}')} > /dev/kmsg; echo {q(f'<0>{summary}')} > /dev/kmsg"),

@@ -70,7 +70,9 @@ class Watched:
 
     async def data(self, command: str) -> list[dict[str, Any]]:
         """The kills in a command's JSON."""
-        found: list[dict[str, Any]] = (await ask(self.config, command))["hosts"][0]["data"]["kills"]
+        answer = await ask(self.config, command)
+        assert answer["ok"], answer
+        found: list[dict[str, Any]] = answer["hosts"][0]["data"]["kills"]
         return found
 
 
