@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m coverage run -m pytest
 ARGS ?=
 EXPORT := uv export --quiet --locked --no-emit-project --no-header --all-groups --format requirements-txt
 
-.PHONY: run test openssh check lint types imports locales locks lab bench chaos coverage format lock install clean help
+.PHONY: run test openssh check lint types imports locales locks lab bench chaos chaos-sample coverage format lock install clean help
 
 run: install  ## Start the bot here (the console, if nothing is configured)
 	@exec $(BIN)/memwarden run
@@ -49,10 +49,13 @@ lab: install  ## The tests against a real 2 GB server in QEMU (built on first us
 	$(PYTEST) tests/lab -m lab -o faulthandler_timeout=1200 $(ARGS)
 
 bench: install  ## Measure round trips, memory and start against the limits
-	$(BIN)/python -m pytest -m bench -s $(ARGS)
+	$(BIN)/python -m pytest -m bench -s -o faulthandler_timeout=1200 $(ARGS)
 
 chaos: install  ## Break links, processes and clocks, and look at what is left
 	$(BIN)/python -m pytest -m chaos -o faulthandler_timeout=1200 $(ARGS)
+
+chaos-sample: install  ## A tenth of the random rounds of chaos; MEMWARDEN_SEED replays them
+	MEMWARDEN_ROUNDS=20 $(BIN)/python -m pytest -m chaos tests/chaos/test_kills_random.py -o faulthandler_timeout=600 $(ARGS)
 
 coverage: install  ## Branch coverage of remote/ and handlers/ over all runs since `make clean`; 95 % or red
 	$(BIN)/coverage combine --quiet --keep
@@ -76,4 +79,4 @@ clean:  ## Forget coverage data and caches (not .venv, not the lab's image)
 	rm -rf .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 help:  ## This
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -117,7 +117,7 @@ def kill_card(
         blocks += _story(group, machine_bytes)
         if not listed:
             blocks.append(Line(_which(group, more if len(groups) == 1 else 0)))
-    blocks += _rest(groups, more)
+    blocks += _rest(groups, more, with_pids=not listed)
     if past is not None:
         blocks += _recurrence(past, sum(_alike(newest[0], kill) for kill in newest) + more)
     if late:
@@ -222,10 +222,14 @@ def _which(group: Sequence[Kill], more: int) -> Text:
     return T("pids {pids}, from {first} to {last}", pids=named, first=first, last=last)
 
 
-def _rest(groups: Sequence[Sequence[Kill]], more: int) -> Iterator[Line]:
-    rest = sum(len(group) for group in groups[GROUPS:]) + (more if len(groups) > 1 else 0)
+def _rest(groups: Sequence[Sequence[Kill]], more: int, *, with_pids: bool) -> Iterator[Line]:
+    """What the stories have no room for: each pid is named all the same."""
+    left = newest_first(kill for group in groups[GROUPS:] for kill in group)
+    rest = len(left) + (more if len(groups) > 1 else 0)
     if rest:
         yield Line(N("and {n} earlier kill", "and {n} earlier kills", rest))
+    if left and with_pids:
+        yield Line(_which(left, more))
 
 
 def _recurrence(past: Past, told: int) -> Iterator[Line]:

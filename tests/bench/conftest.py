@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.bench.target import SshTarget, ssh_target
+from tests.chaos.fixtures import lives, template
 from tests.chaos.process import ROOT, environment
+
+__all__ = ["lives", "pycache", "target", "template"]
 
 
 @pytest.fixture

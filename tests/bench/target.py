@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,6 +40,7 @@ ENTER: Final = """\
 for rc in ~/.bashrc ~/.profile; do [ ! -e "$rc" ] || mount --bind /dev/null "$rc"; done
 mount -t tmpfs none /run && mkdir -p /run/systemd/system /run/sshd &&
 mount --bind {folder}/systemctl {systemctl} && mount --bind {folder}/journalctl {journalctl} &&
+{more}
 exec {sshd} -D -e -f {folder}/sshd_config
 """
 
@@ -127,19 +128,23 @@ def _subreaper() -> None:
 
 
 @contextlib.asynccontextmanager
-async def ssh_target(folder: Path) -> AsyncIterator[SshTarget]:
-    """An sshd with keys of its own until the block ends; it inherits what its descendants leave behind."""
+async def ssh_target(folder: Path, *, tools: Mapping[str, str] | None = None, more: str = "") -> AsyncIterator[SshTarget]:
+    """An sshd with keys of its own until the block ends; it inherits what its descendants leave behind.
+
+    `tools` are other scripts for `systemctl` and `journalctl`; `more` is sh that changes the namespace further.
+    """
     for name in ("host_key", "client_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    tools = {name: shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("sshd", "systemctl", "journalctl")}
-    assert all(tools.values()), f"needs sshd and systemd's tools: {tools}"
-    values = {"folder": folder, "port": port, "sleep": f"9{os.getpid()}", **tools}
+    paths = {name: shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("sshd", "systemctl", "journalctl")}
+    assert all(paths.values()), f"needs sshd and systemd's tools: {paths}"
+    values = {"folder": folder, "port": port, "sleep": f"9{os.getpid()}", "more": more, **paths}
     (folder / "sshd_config").write_text(CONFIG.format(**values), encoding="utf-8")
-    for name, script in (("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)):
-        (folder / name).write_text(script.format(**values), encoding="utf-8")
+    scripts = tools or {"systemctl": SYSTEMCTL.format(**values), "journalctl": JOURNALCTL.format(**values)}
+    for name, script in scripts.items():
+        (folder / name).write_text(script, encoding="utf-8")
         (folder / name).chmod(0o755)
     folder.chmod(0o755)
     sshd = subprocess.Popen(["unshare", "-m", "sh", "-c", ENTER.format(**values)], preexec_fn=_subreaper)  # noqa: PLW1509

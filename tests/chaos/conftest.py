@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.fixtures import lives, say, template
+
+__all__ = ["lives", "pycache", "say", "template"]
+
 
 @pytest.fixture(scope="session")
 def pycache(tmp_path_factory: pytest.TempPathFactory) -> Path:

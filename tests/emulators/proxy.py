@@ -24,6 +24,12 @@ class Proxy:
     """Bytes of the server's that still pass; then all connections are reset in the middle."""
     cut_after_chunks: int | None = None
     """The same in chunks (about: packets)."""
+    cut_after_chunks_up: int | None = None
+    """The same of the client's: the one after those is lost."""
+    heals: bool = False
+    """After a cut all is well again: what was to cut is forgotten."""
+    cuts: int = 0
+    """How often that came to a cut."""
     frozen: bool = False
     """Accept and hold: nothing passes either way while it is set."""
     port: int = 0
@@ -77,8 +83,9 @@ class Proxy:
             group.create_task(self._deliver(queue, writer, up=up))
             with contextlib.suppress(ConnectionError):
                 while data := await reader.read(CHUNK_BYTES):
-                    if up:
-                        self._count_up(data)
+                    if up and not self._passes_up(data):
+                        self._cut_as_planned()
+                        return
                     await queue.put((asyncio.get_running_loop().time() + self.one_way_s, data))
             await queue.put((0.0, b""))
 
@@ -96,11 +103,25 @@ class Proxy:
                 writer.write(data)
                 await writer.drain()
                 if not up and 0 in (self.cut_after_bytes, self.cut_after_chunks):
-                    self.cut()
+                    self._cut_as_planned()
                     return
         if not writer.is_closing() and writer.can_write_eof():
             with contextlib.suppress(OSError):
                 writer.write_eof()
+
+    def _cut_as_planned(self) -> None:
+        self.cuts += 1
+        if self.heals:
+            self.cut_after_bytes = self.cut_after_chunks = self.cut_after_chunks_up = None
+        self.cut()
+
+    def _passes_up(self, data: bytes) -> bool:
+        if self.cut_after_chunks_up is not None:
+            if self.cut_after_chunks_up == 0:
+                return False
+            self.cut_after_chunks_up -= 1
+        self._count_up(data)
+        return True
 
     def _count_up(self, data: bytes) -> None:
         self.bytes_up += len(data)

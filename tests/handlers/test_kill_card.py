@@ -229,6 +229,7 @@ def test_kills_of_several_causes_are_told_one_after_the_other() -> None:
     assert "For it systemd stopped all of u0.service (OOMPolicy=stop)." in shown
     assert "The limit is 512 MiB" in shown
     assert "and 2 earlier kills" in shown
+    assert "pids 22 and 23, 13:58 UTC" in shown
     assert "and 5 earlier kills" in body([stray, *pair, *many], total=10)
 
 
