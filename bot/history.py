@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, or_, select
 
+from bot.alerts.rows import load_kill
 from bot.store.tables import kills
-from handlers.cards.kill import Past
+from handlers.cards.kill import Past, newest_first
+from remote.findings.kill import same_kill
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.store import Store
+    from remote.findings.kill import Kill
 
 WEEK = timedelta(days=7)
 LOOKED_AT = 60  # of a week's kills, the newest: enough to say "always"
+MOST = 500
+# What no journal tells: a plan's own doing, and what only the kernel's counter knows of (which has no pid, as some others have).
+ONLY_OURS = or_(kills.c.cause == "plan", kills.c.pid.is_(None))
 
 
 class KillHistory:
@@ -31,6 +40,20 @@ class KillHistory:
         """See handlers/ports/history.py."""
         async with self._store.connect() as tx:
             return await week_of(tx, host, unit, name, before)
+
+    async def told(self, host: str, found: Sequence[Kill], since: datetime) -> tuple[Kill, ...]:
+        """See handlers/ports/history.py."""
+        query = select(kills.c.data).where(kills.c.host == host, kills.c.at >= since, ONLY_OURS)
+        async with self._store.connect() as tx:
+            known = [load_kill(row.data) for row in (await tx.execute(query.order_by(kills.c.at.desc()).limit(MOST))).all()]
+        planned = [kill for kill in known if kill.cause == "plan"]
+        lost = (kill for kill in known if kill.counted and not any(same_kill(kill, one) for one in found))
+        return newest_first((*(_by_plan(kill, planned) for kill in found), *lost))
+
+
+def _by_plan(kill: Kill, planned: Sequence[Kill]) -> Kill:
+    ours = next((one for one in planned if same_kill(one, kill)), None)
+    return kill if ours is None else replace(kill, cause="plan", confidence=ours.confidence, by=ours.by, advice=ours.advice)
 
 
 async def week_of(tx: AsyncConnection, host: str, unit: str | None, name: str, before: datetime) -> Past:

@@ -10,6 +10,7 @@ from handlers.cards.timetable import timetable
 from handlers.command import Command
 from handlers.every import Part, every
 from handlers.ports.clock import Clock
+from handlers.ports.history import History
 from handlers.ports.hosts import Hosts
 from handlers.reply import Button, Reply, Title
 from handlers.request import Request
@@ -24,13 +25,13 @@ class KillsData:
     kills: tuple[KillData, ...]
 
 
-async def run(request: Request, *, hosts: Hosts, clock: Clock) -> Reply:
+async def run(request: Request, *, hosts: Hosts, clock: Clock, history: History) -> Reply:
     """List the kills of the last 24 h, or of the time that was named."""
     words, asked = split_window(request.words, hosts.visible(request))
     window = asked or DAY
 
     async def look(host: str) -> Part:
-        found = await inquire(hosts, host, clock.now(), window)
+        found = await inquire(hosts, history, host, clock.now(), window)
         data = KillsData(tuple(map(kill_data, found.kills)))
         if not found.kills:
             return Part(data, tuple(found.nothing()), ((Button(T("Memory"), f"/mem {host}"),),))

@@ -39,22 +39,22 @@ class _Look:
 
     async def day(self, host: str) -> Part:
         """All that was killed in the last 24 h."""
-        found = await inquire(self.hosts, host, self.clock.now(), DAY)
+        found = await inquire(self.hosts, self.history, host, self.clock.now(), DAY)
         return await self.part(found, found.kills) if found.kills else _nothing(found)
 
     async def week(self, host: str, pid: int) -> Part | None:
         """The kill of this pid in the last week; None where the host knows none."""
-        found = await inquire(self.hosts, host, self.clock.now(), WEEK)
+        found = await inquire(self.hosts, self.history, host, self.clock.now(), WEEK)
         kills = found.of(pid)
         return await self.part(found, kills) if kills else None
 
     async def ever(self, host: str, pid: int) -> Part:
         """The kill of this pid: in the last week, else as far back as the journal goes."""
-        found = await inquire(self.hosts, host, self.clock.now(), WEEK)
+        found = await inquire(self.hosts, self.history, host, self.clock.now(), WEEK)
         more: tuple[Block, ...] = ()
         if not found.of(pid):
             try:
-                found = await inquire(self.hosts, host, self.clock.now(), EVER)
+                found = await inquire(self.hosts, self.history, host, self.clock.now(), EVER)
             except HostError as error:
                 more = (Line(T("I could not look further back: {why}", why=error.text)),)
         kills = found.of(pid)

@@ -14,6 +14,7 @@ from bot.alerts.rows import dump_kill, kernel_made, load_kill
 from bot.history import week_of
 from bot.store.tables import journals, kills, plans, steps, tallies
 from handlers.cards.kill import LOUD, Past, kill_card
+from remote.findings.advice import Known, advice
 from remote.findings.kill import COUNTED_S, JOIN_S, NEAR_S, join, same_kill
 
 if TYPE_CHECKING:
@@ -234,7 +235,8 @@ class KillRule:
         )
         for row in (await tx.execute(query)).all():
             if row.draft["steps"][row.n]["target"] == kill.unit:
-                kill = replace(kill, cause="plan", confidence="certain", by=row.code)
+                words = advice(Known(cause="plan", name=kill.name, unit=kill.unit, by=row.code))
+                kill = replace(kill, cause="plan", confidence="certain", by=row.code, advice=words)
                 if first and self._on_plan is not None:
                     await self._on_plan(tx, row.id, row.n, kill)
                 return kill

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from handlers.cards.failure import needed
 from handlers.cards.journal import INSTEAD, partial_lines
 from handlers.cards.kill import newest_first
+from handlers.ports.history import History
 from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Line, Title
 from remote.facts.base import Answers, Fact, Unreadable
@@ -132,9 +133,11 @@ def length(window: timedelta) -> Value:
     return T("{hours} h", hours=hours) if hours and not odd and window <= 2 * DAY else Span(window.total_seconds())
 
 
-async def inquire(hosts: Hosts, host: str, now: datetime, window: timedelta) -> Inquest:
+async def inquire(hosts: Hosts, history: History, host: str, now: datetime, window: timedelta) -> Inquest:
     """Ask for what was killed in the `window` before `now`, and judge it. Raises HostError."""
     fact = kills_since(now - window)
     if window > DAY:
         fact = replace(fact, deadline_s=LONG_S)
-    return Inquest(host, fact, await hosts.ask(host, MEMORY, UNITS, PROCESSES, fact), window)
+    found = Inquest(host, fact, await hosts.ask(host, MEMORY, UNITS, PROCESSES, fact), window)
+    found.kills = await history.told(host, found.kills, now - window)
+    return found

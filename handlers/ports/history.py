@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
 from handlers.cards.kill import Past
+from remote.findings.kill import Kill
 
 
 class History(Protocol):
@@ -14,4 +16,9 @@ class History(Protocol):
     async def past(self, host: str, unit: str | None, name: str, before: datetime) -> Past:
         """The kills on `host` in the seven days up to and with `before` (aware), of this unit, or of processes called `name`
         where there is no unit. Of a host that was not watched: none."""
+        ...
+
+    async def told(self, host: str, found: Sequence[Kill], since: datetime) -> tuple[Kill, ...]:
+        """What a journal tells since then (aware), and what only the bot knows: which of these kills a step of a plan did (cause
+        `plan`, `by` its code), and those that the kernel counted and the log lost. Newest first."""
         ...

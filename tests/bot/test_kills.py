@@ -438,6 +438,24 @@ async def test_the_past_of_a_kill_is_known(coroner: Coroner) -> None:
     assert (await history.past("web", "site.service", "gunicorn", last)).week == 0
 
 
+async def test_what_only_the_bot_knows_stands_in_the_history_too(coroner: Coroner) -> None:
+    await a_plan(coroner.store, "site.service")
+    ours, other = kill(100, cause="stop-timeout", confidence="certain"), kill(101, 5, **KERNEL)
+    await coroner.keep(ours, other)
+    lost = kill(None, 300, unit="lost.service", cause="kernel-oom", confidence="likely", counted=True, monotonic_us=0)
+    await coroner.rule.missing("prod", [lost])
+    history = KillHistory(coroner.store)
+
+    told = await history.told("prod", [ours, other], NOW - timedelta(hours=1))
+    assert [(one.pid, one.cause, one.by) for one in told] == [
+        (None, "kernel-oom", ""),
+        (101, "cgroup-limit", ""),
+        (100, "plan", "ABCD"),
+    ]
+    assert [one.pid for one in await history.told("prod", [ours, other], NOW + timedelta(seconds=301))] == [101, 100]
+    assert await history.told("web", [], NOW - timedelta(hours=1)) == ()
+
+
 async def test_old_kills_are_forgotten(coroner: Coroner) -> None:
     await coroner.keep(kill(100, -KEEP.total_seconds() - 1))
     await coroner.keep(kill(101))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from handlers.cards.kill import Past
+from handlers.cards.kill import Past, newest_first
 from handlers.command import Command, Refused, Usage
 from handlers.ports.plans import Plan, StepRecord
 from handlers.reply import Reply
 from handlers.request import Person, Request, Role, Room
 from remote.errors import HostError
 from remote.facts.base import Answers, Fact, Unreadable
+from remote.findings.kill import Kill
 from remote.policy import Policy
 from remote.remedies.base import Draft
 from remote.remedies.plan import undo
@@ -167,12 +168,18 @@ class TestHistory:
     __test__ = False
 
     weeks: Mapping[str, Past] = field(default_factory=dict)
+    ours: Sequence[Kill] = ()
     asked: list[tuple[str, str | None, str, datetime]] = field(default_factory=list)
 
     async def past(self, host: str, unit: str | None, name: str, before: datetime) -> Past:
         """Of a unit that is not there: none."""
         self.asked.append((host, unit, name, before))
         return self.weeks.get(unit or name, Past())
+
+    async def told(self, host: str, found: Sequence[Kill], since: datetime) -> tuple[Kill, ...]:  # noqa: ARG002 - as its port
+        """What `ours` says of them, and what else it has."""
+        ours = {kill.pid: kill for kill in self.ours if kill.at >= since}
+        return newest_first((*(ours.pop(kill.pid, kill) for kill in found), *ours.values()))
 
 
 @dataclass
