@@ -401,6 +401,7 @@ def _advice(kill: Kill, found: Gathered, stop_s: float | None) -> Text:
         stopped_unit=kill.stopped_unit,
         limit_s=found.limit_s,
         stop_s=stop_s,
-        by=WATCHDOG if found.evidence.watchdog and kill.cause == "stop-timeout" else kill.by,
+        by=WATCHDOG if found.evidence.watchdog and kill.by == "systemd" else kill.by,
+        container=kill.container,
     )
     return advice(known)

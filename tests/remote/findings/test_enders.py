@@ -87,6 +87,7 @@ def test_a_unit_that_gave_no_sign_of_life_is_systemds_kill() -> None:
     ]
     kill = one(lines)
     assert (*verdict(kill), kill.signal, kill.by) == (None, "site.service", "worker-timeout", "certain", 6, "systemd")
+    assert "WatchdogSec" in kill.advice.msgid
     assert kills([lines[2], lines[3]]) == ()
 
     deaf = [
