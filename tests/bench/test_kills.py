@@ -37,7 +37,7 @@ GUNICORN: Final = "teaching_panel.service"
 
 
 async def test_a_kill_is_told_at_once(tmp_path: Path, lives: Nursery, template: Path) -> None:
-    async with world(tmp_path / "world", lives, template, random.Random(1)) as one:
+    async with world(tmp_path / "world", lives, template, random.Random(1), every_s=15) as one:
         one.machine.stamp()
         one.machine.journal.noise(3)
         await one.begin()
@@ -46,6 +46,7 @@ async def test_a_kill_is_told_at_once(tmp_path: Path, lives: Nursery, template: 
         for _ in range(WARM + KILLS):
             victims.append(one.machine.happen("cgroup-oom"))
             await one.all_told()
+            await one.quiet(0.3)
             one.clock.go(minutes=10)  # so that each has a message of its own
         stamps = one.machine.stamps()
         delays_s = sorted(one.told_at(pid) - stamps[one.machine.journal.cursor_of(pid)] for pid in victims[WARM:])
@@ -135,7 +136,7 @@ async def _flood(one: World, lines: Sequence[tuple[str, int]]) -> Measured:
 
 @pytest.mark.parametrize("name", FLOODS)
 async def test_a_kill_is_told_at_once_in_a_flood(name: str, tmp_path: Path, lives: Nursery, template: Path) -> None:
-    async with world(tmp_path / "world", lives, template, random.Random(1)) as one:
+    async with world(tmp_path / "world", lives, template, random.Random(1), every_s=15) as one:
         one.machine.journal.noise(3)
         await one.begin()
         await one.listens(2)

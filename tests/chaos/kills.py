@@ -52,7 +52,7 @@ memory_percent = 99.9
 clear_percent = 99.8
 critical_percent = 100
 critical_available = 1
-every = "1s"
+every = "{every_s}s"
 """
 
 
@@ -132,7 +132,7 @@ class World:
             life = self._life
             with contextlib.suppress(Life.Gone):
                 await life.ready()
-                if self._life is life:
+                if self._life is life and not life.ended.done():  # else another is on its way
                     self._wanted = False
                     status = await life.stop()
                     await self._stop_keeping()
@@ -188,6 +188,15 @@ class World:
         async with asyncio.timeout(TOLD_S):
             while len(self.machine.gate.followers) < streams:  # noqa: ASYNC110 - who calls comes over a socket
                 await asyncio.sleep(0.01)
+
+    async def quiet(self, for_s: float) -> None:
+        """Wait until nothing was called for so long."""
+        calls, since = -1, 0.0
+        while time.monotonic() - since < for_s:
+            now = (self.telegram.send_count, self.telegram.edit_count, len(self.machine.gate.calls))
+            if hash(now) != calls:
+                calls, since = hash(now), time.monotonic()
+            await asyncio.sleep(for_s / 20)
 
     async def all_told(self, within_s: float = TOLD_S) -> None:
         """Wait until every victim is told; the keeper's failure is the test's."""
@@ -254,8 +263,10 @@ def pids(text: str) -> frozenset[int]:
 
 
 @contextlib.asynccontextmanager
-async def world(folder: Path, nursery: Nursery, template: Path, chance: random.Random) -> AsyncIterator[World]:
-    """A world until the block ends; its clock stands where the lab recorded and goes on."""
+async def world(
+    folder: Path, nursery: Nursery, template: Path, chance: random.Random, *, every_s: int = 1
+) -> AsyncIterator[World]:
+    """A world until the block ends; its clock stands where the lab recorded and goes on. Memory is sampled every so often."""
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - a test's own folder
     clock = Control(folder / "control")
     clock.set_now(BEGIN)
@@ -268,7 +279,7 @@ async def world(folder: Path, nursery: Nursery, template: Path, chance: random.R
         telegram.add_group(GROUP)
         text = SETTINGS.format(
             folder=folder, token=telegram.token, base_url=telegram.base_url, chat=GROUP, port=proxy.port,
-            key=prod.target.key, host_key=prod.target.host_key,
+            key=prod.target.key, host_key=prod.target.host_key, every_s=every_s,
         )  # fmt: skip
         (folder / "memwarden.toml").write_text(text, encoding="utf-8")
         one = World(telegram, prod, proxy, clock, folder, nursery)

@@ -58,9 +58,9 @@ class Machine:
     groups: dict[str, int] = field(default_factory=dict)
     victims: list[int] = field(default_factory=list)
 
-    def happen(self, kind: str) -> int:
+    def happen(self, kind: str, *, programs: bool = True) -> int:
         """A recorded kill happens; gives the victim's pid."""
-        pid = self.journal.happen(kind)
+        pid = self.journal.happen(kind, programs=programs)
         self._count(kind, [pid])
         return pid
 

@@ -78,9 +78,11 @@ class Recording:
     def _now_us(self) -> int:
         return int(self._clock.now().timestamp() * 1_000_000)
 
-    def happen(self, kind: str) -> int:
-        """A recorded kill happens once more, to another process, its last line now; gives its pid."""
-        entries, pid = recorded(kind), next(self._pids)
+    def happen(self, kind: str, *, programs: bool = True) -> int:
+        """A recorded kill happens once more, to another process, its last line now; gives its pid. Without `programs` only the
+        kernel and systemd speak of it."""
+        pid = next(self._pids)
+        entries = [entry for entry in recorded(kind) if programs or entry["_TRANSPORT"] == "kernel" or entry.get("_PID") == "1"]
         old = victims([json.dumps(entry).encode() for entry in entries])[0]
         first_us, last_us = (int(entries[at]["__REALTIME_TIMESTAMP"]) for at in (0, -1))
         end_us = self._now_us()
