@@ -355,7 +355,7 @@ def test_which_part_it_had_is_said_only_with_a_sign(more: dict[str, Any], expect
     ("name", "expected"),
     [
         ("gunicorn", "gunicorn"), ("gunicorn: worke", "gunicorn"), ("[celeryd: celer", "celery"), ("celery", "celery"),
-        ("postgres", "PostgreSQL"), ("redis-server", "Redis"), ("php-fpm8.2", "php-fpm"), ("uwsgi", "uwsgi"), ("nginx", "nginx"),
+        ("postgres", "PostgreSQL"), ("redis-server", "Redis"), ("php-fpm8.2", "PHP-FPM"), ("uwsgi", "uWSGI"), ("nginx", "nginx"),
         ("python3.11", "python3.11"), ("Plex Media Serv", "Plex Media Serv"), ("", ""), ("12", "12"), ("a) b, pid=1", "a) b, pid=1"),
     ],
 )  # fmt: skip
