@@ -193,7 +193,6 @@ def test_without_a_journal_the_kernels_buffer_tells(shell: tuple[str, ...], host
 
 def test_without_a_kernels_buffer_syslog_files_tell(shell: tuple[str, ...], host: Host) -> None:
     denied(host)
-    host.program("dmesg", "exit 1")
     line = "Nov 24 03:2{}:00 prod kernel: [ 1.000000] Killed process {} (x)\n= last\n= dmesg 1 1 x\n<6>[ 1.000000] Killed process 9 (x)\n"
     (host.folder / "var/log/syslog").write_text(line.format(5, 8))
     (host.folder / "var/log/syslog.1").write_text(line.format(1, 7) + "Nov 20 03:20:00 prod kernel: Killed process 1 (x)\n")
@@ -205,7 +204,6 @@ def test_without_a_kernels_buffer_syslog_files_tell(shell: tuple[str, ...], host
 
 def test_without_anything_it_says_why(shell: tuple[str, ...], host: Host) -> None:
     denied(host)
-    host.program("dmesg", "exit 1")
     answer = FACT.parse(host.answer(shell, FACT.script))
     assert isinstance(answer, Unreadable)
     assert answer.kind == "denied"
