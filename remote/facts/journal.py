@@ -43,7 +43,6 @@ __all__ = [
     "programs_watch",
     "system_watch",
     "unit_log",
-    "watch_script",
 ]
 
 
@@ -273,13 +272,6 @@ def unit_log(unit: str, lines: int) -> Fact[Journal]:
     """The last `lines` (1 to 500) entries of one unit. Raises ValueError for what is no unit's name."""
     script = _UNIT_LOG.replace("@LINES@", str(min(max(lines, 1), 500))).replace("@UNIT@", _unit(unit))
     return Fact("log", script, parse, slow=True, deadline_s=20.0)
-
-
-def watch_script(cursor: str | None) -> str:
-    """All tellings of every transport in one stream; see `system_watch` and `programs_watch`, which take its place."""
-    known = place(cursor)
-    start = START + CLOCK + NARROW + _telling((*SYSTEM_TELLINGS, *PROGRAM_TELLINGS))
-    return start + INSTEAD.replace("@PLACE@", known.text if known else "") + _seek(known, "") + FOLLOW
 
 
 def parse(output: str) -> Journal | Unreadable:

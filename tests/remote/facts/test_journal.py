@@ -24,7 +24,6 @@ from remote.facts.journal import (
     programs_watch,
     system_watch,
     unit_log,
-    watch_script,
 )
 from tests.remote.facts.recorded import RECORDED, SHELLS, asked, recorded
 
@@ -272,22 +271,21 @@ def test_the_number_of_lines_is_kept_in_bounds(lines: int, asked_for: str) -> No
 
 
 def test_a_watch_starts_a_minute_before_a_lost_cursor() -> None:
-    script = watch_script(CURSOR)
+    script = system_watch(CURSOR)
     assert f"cursor='{CURSOR}'" in script
     assert f"since={int('660fa390ed6ff', 16) // 1_000_000 - 60}\n" in script
 
 
 @pytest.mark.parametrize("cursor", [None, "", "x'; id; '", "s=1", f"{CURSOR}\n"])
 def test_no_cursor_or_a_false_one_starts_from_now(cursor: str | None) -> None:
-    assert "cursor=''" in watch_script(cursor)
+    assert "cursor=''" in system_watch(cursor)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
     "script",
     [
-        watch_script(None),
-        watch_script(CURSOR),
+        system_watch(None),
         system_watch(CURSOR),
         programs_watch(None, ()),
         programs_watch(CURSOR, [Speaker("a.service", 1), Speaker(r"b@\x2d.service", 2)]),
