@@ -13,11 +13,11 @@ class Entry:
     """One journal entry. Only fields with a leading `_` in the journal are the kernel's or journald's own word.
 
     `transport`, `pid`, `system_unit`, `cgroup`, `uid`, `comm`, `exe`, `invocation` (the unit's, `_SYSTEMD_INVOCATION_ID`),
-    `login_uid` (who logged in, `_AUDIT_LOGINUID`; None when nobody did) and `audit_type` (`_AUDIT_TYPE`) come from such
-    trusted fields. `unit`, `identifier`, `message_id`, `facility` are chosen by the sender. `source` is `journal`, `kmsg`
-    (the kernel's own buffer) or `syslog` (a text file, where nothing is trusted: `transport` and `pid` are empty).
-    `monotonic_us` is the kernel's own time (_SOURCE_MONOTONIC_TIMESTAMP) where there is one, else journald's. `extra` holds
-    UNIT_RESULT, EXIT_CODE, EXIT_STATUS…
+    `login_uid` (who logged in, `_AUDIT_LOGINUID`; None when nobody did), `audit_type` (`_AUDIT_TYPE`) and `capable` (whether
+    it had any of root's capabilities, `_CAP_EFFECTIVE`) come from such trusted fields. `unit`, `identifier`, `message_id`,
+    `facility` are chosen by the sender. `source` is `journal`, `kmsg` (the kernel's own buffer) or `syslog` (a text file, where
+    nothing is trusted: `transport` and `pid` are empty). `monotonic_us` is the kernel's own time (_SOURCE_MONOTONIC_TIMESTAMP)
+    where there is one, else journald's. `extra` holds UNIT_RESULT, EXIT_CODE, EXIT_STATUS…
     """
 
     cursor: str
@@ -39,6 +39,7 @@ class Entry:
     exe: str = ""
     login_uid: int | None = None
     audit_type: int | None = None
+    capable: bool = False
     source: str = "journal"
     extra: tuple[tuple[str, str], ...] = field(default=())
 
@@ -55,7 +56,7 @@ class Entry:
 
 FIELDS = (
     "MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_FACILITY", "SYSLOG_IDENTIFIER", "UNIT", "_TRANSPORT", "_PID", "_UID", "_COMM",
-    "_EXE", "_AUDIT_LOGINUID", "_AUDIT_TYPE", "_SYSTEMD_INVOCATION_ID", "_SYSTEMD_CGROUP", "_SYSTEMD_UNIT",
+    "_EXE", "_CAP_EFFECTIVE", "_AUDIT_LOGINUID", "_AUDIT_TYPE", "_SYSTEMD_INVOCATION_ID", "_SYSTEMD_CGROUP", "_SYSTEMD_UNIT",
     "_SOURCE_MONOTONIC_TIMESTAMP", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS", "N_RESTARTS", "N_PROCESSES", "INVOCATION_ID",
 )  # fmt: skip
 _EXTRA = ("PRIORITY", "_COMM", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS", "N_RESTARTS", "N_PROCESSES", "INVOCATION_ID")
@@ -100,6 +101,7 @@ def _entry(values: Mapping[str, str], at: datetime) -> Entry:
         exe=values.get("_EXE", ""),
         login_uid=_login(_number(values.get("_AUDIT_LOGINUID", ""))),
         audit_type=_number(values.get("_AUDIT_TYPE", "")),
+        capable=bool(values.get("_CAP_EFFECTIVE", "").strip("0")),
         extra=tuple((name, values[name]) for name in _EXTRA if name in values),
     )
 

@@ -55,7 +55,7 @@ class Verdict:
 
 
 def verdict(evidence: Evidence) -> Verdict:
-    """The strongest explanation: the kernel's own word, then a daemon's, the audit's, systemd's, a person's, the application's.
+    """The strongest explanation: the kernel's own word, then a daemon's, the audit's, systemd's, the application's, a person's.
 
     What a weaker one says of the same death is not contradicted: it is how that one came to know of it.
     """

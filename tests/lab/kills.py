@@ -88,6 +88,7 @@ def lean(lab: Lab) -> None:
     lab.run("systemctl stop celery_worker celery-combined celery_beat", check=True)
     lab.run("for p in $(pgrep -u www-data -f 'celery -A'); do grep -q user.slice /proc/$p/cgroup && kill -9 $p; done; true")
     install(lab)
+    start(lab, "quiet", "", "sleep infinity")
     lab.save("lean")
 
 
@@ -287,8 +288,7 @@ def sudo_kill(lab: Lab) -> Killed:
 
 
 def sudo_kill_of_a_main_process(lab: Lab) -> Killed:
-    """The same to a unit's main process: only systemd tells of its end."""
-    start(lab, "quiet", "", "sleep infinity")
+    """The same to a unit's main process, which was there before: only systemd tells of its end."""
     pid = int(lab.run("systemctl show -P MainPID quiet", check=True).stdout)
     lab.run(f"sudo kill -KILL {pid}", user="deploy", check=True)
     failed(lab, "quiet", 60)

@@ -163,7 +163,7 @@ def test_a_kill_under_sudo_is_likely_a_persons(command: str) -> None:
         sudo(1, "/usr/bin/kill -9 415", exe="/usr/bin/logger"),
         sudo(1, "/usr/bin/kill -9 415", exe="/tmp/sudo"),
         sudo(1, "/usr/bin/kill -9 415", exe=""),
-        sudo(1, "/usr/bin/kill -9 415", uid=1000),
+        sudo(1, "/usr/bin/kill -9 415", uid=1000, capable=False),
         sudo(1, "/usr/bin/kill -9 415", boot_id="c" * 32),
         audit(1, START + "/usr/bin/kill -9 415"),
         audit(1, call(), transport="syslog"),
@@ -255,3 +255,9 @@ def test_who_pressed_sysrq_is_told() -> None:
     kill = one([low, pressed, opened, victim])
     assert (kill.cause, kill.confidence, kill.by) == ("userspace-oom", "certain", "earlyoom")
     assert len(kill.evidence) == 4
+
+
+def test_sudo_speaks_with_its_callers_uid_but_with_roots_capabilities() -> None:
+    asked, dead = sudo(1, "/usr/bin/kill -9 415", uid=1000, capable=True), gunicorn(1.5, sigkill(415))
+
+    assert (one([asked, dead]).cause, one([asked, dead]).by) == ("manual", "alice")
