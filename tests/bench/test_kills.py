@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from typing import Any, Final
 import pytest
 
 from tests.bench.table import show
-from tests.chaos.kills import TOLD_S, World, world
+from tests.chaos.kills import TOLD_S, World, pids, world
 from tests.chaos.nursery import Nursery
 from tests.chaos.process import cpu_s, status_bytes
 from tests.chaos.recording import Fields, recorded
@@ -26,7 +27,7 @@ from tests.chaos.recording import Fields, recorded
 pytestmark = [pytest.mark.bench, pytest.mark.asyncio(loop_scope="session")]
 
 MB: Final = 1 << 20
-KILLS, WARM = 80, 5
+KILLS, WARM, QUIET_S = 60, 5, 0.3
 MEDIAN_LIMIT_S, P95_LIMIT_S = 0.025, 0.060
 FLOOD: Final = Path(__file__).with_name("flood.py")
 FLOOD_S: Final = float(os.environ.get("MEMWARDEN_FLOOD_S") or 600)
@@ -34,6 +35,11 @@ RATE: Final = 5000
 KILL_EVERY_S: Final = 20.0
 DELAY_LIMIT_S, CPU_LIMIT, GROWTH_LIMIT_BYTES = 1.0, 0.10, 8 * MB
 GUNICORN: Final = "teaching_panel.service"
+
+
+def final(one: World, pid: int) -> bool:
+    """Whether the message that tells of this kill waits for nothing more."""
+    return any(pid in pids(message.text) and "This verdict is final." in message.text for message in one.shown())
 
 
 async def test_a_kill_is_told_at_once(tmp_path: Path, lives: Nursery, template: Path) -> None:
@@ -46,8 +52,9 @@ async def test_a_kill_is_told_at_once(tmp_path: Path, lives: Nursery, template: 
         for _ in range(WARM + KILLS):
             victims.append(one.machine.happen("cgroup-oom"))
             await one.all_told()
-            await one.quiet(0.3)
             one.clock.go(minutes=10)  # so that each has a message of its own
+            await one.telegram.wait_for(functools.partial(final, one, victims[-1]), TOLD_S)
+            await one.quiet(QUIET_S)
         stamps = one.machine.stamps()
         delays_s = sorted(one.told_at(pid) - stamps[one.machine.journal.cursor_of(pid)] for pid in victims[WARM:])
         sent = len(one.shown())

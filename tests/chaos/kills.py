@@ -191,11 +191,12 @@ class World:
 
     async def quiet(self, for_s: float) -> None:
         """Wait until nothing was called for so long."""
-        calls, since = -1, 0.0
+        seen: tuple[int, ...] = ()
+        since = time.monotonic()
         while time.monotonic() - since < for_s:
-            now = (self.telegram.send_count, self.telegram.edit_count, len(self.machine.gate.calls))
-            if hash(now) != calls:
-                calls, since = hash(now), time.monotonic()
+            now = (sum(not call.is_poll for call in self.telegram.calls), len(self.machine.gate.calls))
+            if now != seen:
+                seen, since = now, time.monotonic()
             await asyncio.sleep(for_s / 20)
 
     async def all_told(self, within_s: float = TOLD_S) -> None:
