@@ -139,9 +139,18 @@ class Reports:
         self._tasks = None
         report = self._open
         if report is None or not report.about(line.pid, entry.monotonic_us) or (report.pid is None and isinstance(line, Reaped)):
-            return Death(entry, line, None)
+            return Death(entry, line, self._beside(line))
         report.pid = report.pid or line.pid
         return Death(entry, line, report)
+
+    def _beside(self, line: Victim | Reaped) -> Report | None:
+        """Where a victim was whose own report the kernel left away, as it does in a storm: the report before listed it among the
+        processes of that very group. Whose limit it was this time is not said."""
+        last = self._open
+        if last is None or last.doubtful or not last.cgroup or last.limited != last.cgroup:
+            return None
+        listed = any(row.pid == line.pid for row in last.rows)
+        return Report(last.at_us, cgroup=last.cgroup, pid=line.pid) if listed else None
 
     def _note(self, entry: Entry, line: KernelLine) -> None:
         match line:

@@ -289,3 +289,26 @@ def test_earlyoom_kills_again_and_again() -> None:
     ]
 
     assert [(kill.pid, kill.signal) for kill in kills(lines)] == [(6, 15), (5, 9)]
+
+
+def test_a_victim_of_a_storm_is_where_the_report_before_listed_it() -> None:
+    """The kernel leaves most of a storm's reports away; the one before has all processes of the group."""
+    heading = "[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name"
+    rows = [f"[    {pid}]    33   {pid}    58751    56149   503808        0             0 gunicorn" for pid in (415, 416)]
+    opened, limit, summary, victim = dump(10, 415)
+    table = [kernel(10.0012 + n / 1e4, line) for n, line in enumerate((heading, *rows))]
+    bare = [kernel(11, f"Memory cgroup out of memory: Killed process {pid} (gunicorn) {RSS}") for pid in (416, 417)]
+    found = {kill.pid: kill for kill in kills([opened, limit, *table, summary, victim, *bare])}
+
+    assert [found[pid].unit for pid in (415, 416, 417)] == ["site.service", "site.service", None]
+    assert (found[416].cause, found[416].limit_bytes) == ("cgroup-limit", None), "whose limit it was this time is not said"
+
+
+def test_below_a_slices_limit_a_listed_process_may_be_of_another_unit() -> None:
+    heading = "[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name"
+    row = "[    416]    33   416    58751    56149   503808        0             0 gunicorn"
+    opened, limit, summary, victim = dump(10, 415, limited="/system.slice")
+    bare = kernel(11, f"Memory cgroup out of memory: Killed process 416 (gunicorn) {RSS}")
+    found = kills([opened, limit, kernel(10.0011, heading), kernel(10.0012, row), summary, victim, bare])
+
+    assert {kill.pid: kill.unit for kill in found}[416] is None
