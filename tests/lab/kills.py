@@ -239,7 +239,8 @@ def earlyoom(lab: Lab) -> Killed:
     lab.run("systemctl unmask --quiet earlyoom && systemctl start earlyoom", check=True)
     try:
         with ballast(lab):
-            start(lab, "greedy", "", "memhog 0")
+            # Else users' managers go first: systemd gives them an oom_score_adj of 100.
+            start(lab, "greedy", "-p OOMScoreAdjust=800", "memhog 0")
             pid = int(lab.run("systemctl show -P MainPID greedy", check=True).stdout)
             lab.until(f"[ ! -d /proc/{pid} ]", SLOW_S)
     finally:

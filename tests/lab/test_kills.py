@@ -86,7 +86,8 @@ def tells(text: str, killed: Killed) -> bool:
 
 def says_why(text: str, killed: Killed) -> bool:
     """Whether the cause stands there, and the unit, and whose limit it was."""
-    wanted = [WORDS[killed.cause], *(re.escape(name) for name in (killed.unit, killed.limited) if name)]
+    unit = None if killed.cause == "userspace-oom" else killed.unit  # which earlyoom does not name
+    wanted = [WORDS[killed.cause], *(re.escape(name) for name in (unit, killed.limited) if name)]
     return all(re.search(pattern, text) for pattern in wanted)
 
 
@@ -103,6 +104,8 @@ def agrees(found: Sequence[dict[str, Any]], killed: Killed) -> None:
     assert len(same) == killed.count, (killed, found)
     for kill in same:
         said = {name: kill[name] for name in ("unit", "cause", "confidence", "signal")}
+        if killed.cause == "userspace-oom" and kill["unit"] is None:
+            said["unit"] = killed.unit  # earlyoom names no cgroup, and where a process was that is gone nobody else tells
         assert said == {
             "unit": killed.unit, "cause": killed.cause, "confidence": killed.confidence, "signal": killed.signal,
         }, kill  # fmt: skip
