@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     OnPlan = Callable[[AsyncConnection, str, int, Kill], Awaitable[None]]
 
-STORM_S = 120.0  # kills within this of the last one share its message
+STORM_S = 120.0  # kills of one unit within this of the last one share its message
+AT_ONCE_S = 10.0  # … and those of several, which then have one reason
 FINAL_S = 20.0  # so long after its last sign no more is waited for: celery's comes after ten seconds (kills.md 1.6)
 NEARBY = 200  # how many of a boot's newest kills are looked at for one that this may be a second sight of
 SHOWN = 60  # so many kills of one message are named, the rest is counted
@@ -198,10 +199,11 @@ class KillRule:
         """The message of a kill just before this one, if there is one that is as loud; not for ever: an edit makes no sound,
         and a program that dies every minute is told anew as often as an incident that lasts."""
         near = timedelta(seconds=STORM_S)
-        here = select(kills.c.told, kills.c.loud).where(kills.c.host == host, kills.c.told.startswith("kills:"))
+        here = select(kills.c.told, kills.c.loud, kills.c.unit, kills.c.at)
+        here = here.where(kills.c.host == host, kills.c.told.startswith("kills:"))
         query = here.where(kills.c.at >= kill.at - near, kills.c.at <= kill.at + near)
         rows = (await tx.execute(query.order_by(kills.c.at.desc()).limit(NEARBY))).all()
-        told = next((row.told for row in rows if row.loud >= loud), "")
+        told = next((row.told for row in rows if row.loud >= loud and _one_storm(row, kill)), "")
         began = (await tx.execute(select(func.min(kills.c.at)).where(kills.c.host == host, kills.c.told == told))).scalar()
         lasts = timedelta(seconds=self._settings.alerts_of(host).repeat)
         return str(told) if told and (began is None or kill.at - began < lasts) else ""
@@ -265,3 +267,8 @@ class KillRule:
         done = await tx.execute(update(journals).where(*here).values(**values))
         if done.rowcount == 0:
             await tx.execute(insert(journals).values(host=host, stream=mark.stream, first_at=now, **values))
+
+
+def _one_storm(row: Any, kill: Kill) -> bool:  # noqa: ANN401 - a row of kills
+    """Whether they have one reason: another unit's kill a minute later must be heard."""
+    return row.unit == kill.unit or abs((kill.at - row.at).total_seconds()) <= AT_ONCE_S

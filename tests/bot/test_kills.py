@@ -176,6 +176,15 @@ async def test_a_storm_shares_a_message_that_names_each_pid(coroner: Coroner) ->
     assert all(str(100 + n) in text for n in range(5))
 
 
+async def test_another_unit_s_kill_a_minute_later_is_heard(coroner: Coroner) -> None:
+    await coroner.keep(kill(100))
+    await coroner.keep(kill(101, 5, unit="other.service"))
+    await coroner.keep(kill(102, 60, unit="third.service"))
+
+    assert len(coroner.chat.shown) == 2
+    assert coroner.loud() == [True, True]
+
+
 async def test_a_storm_that_lasts_is_told_anew_now_and_then(coroner: Coroner) -> None:
     for n in range(int(4 * 3600 / STORM_S) + 2):
         await coroner.keep(kill(100 + n, n * STORM_S))
