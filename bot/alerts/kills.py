@@ -271,4 +271,4 @@ class KillRule:
 
 def _one_storm(row: Any, kill: Kill) -> bool:  # noqa: ANN401 - a row of kills
     """Whether they have one reason: another unit's kill a minute later must be heard."""
-    return row.unit == kill.unit or abs((kill.at - row.at).total_seconds()) <= AT_ONCE_S
+    return bool(row.unit == kill.unit or abs((kill.at - row.at).total_seconds()) <= AT_ONCE_S)
