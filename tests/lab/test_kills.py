@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 # What the card says of each cause.
 WORDS = {
     "kernel-oom": "the whole machine was out of memory",
-    "cgroup-limit": r"the memory limit of \S+ was reached",
+    "cgroup-limit": r"the memory limit of \S+ (which it is in, )?was reached",
     "systemd-oomd": "Killed by systemd-oomd",
     "userspace-oom": "Killed by earlyoom",
     "worker-timeout": "it hung longer than its timeout",
