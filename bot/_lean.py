@@ -6,9 +6,12 @@ terminal to draw on.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from typing import Any
+
+M_ARENA_MAX = -8  # malloc.h
 
 if "structlog" not in sys.modules and "rich" not in sys.modules:
     modules: dict[str, Any] = sys.modules
@@ -17,3 +20,21 @@ if "structlog" not in sys.modules and "rich" not in sys.modules:
         importlib.import_module("structlog")
     finally:
         del modules["rich"]
+
+
+def one_arena() -> None:
+    """Let all threads share one heap: SQLite's come and go, and glibc would keep a heap for each (mallopt(3))."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        _libc().mallopt(M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Return to the system what a look at many hosts took and has freed (malloc_trim(3))."""
+    with contextlib.suppress(OSError, AttributeError):
+        _libc().malloc_trim(0)
+
+
+def _libc() -> Any:  # noqa: ANN401 - its functions are found by name
+    import ctypes
+
+    return ctypes.CDLL(None)

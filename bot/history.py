@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, select
 
 from bot.alerts.rows import load_kill
 from bot.store.tables import kills
 from handlers.cards.kill import Past, newest_first
-from remote.findings.kill import same_kill
+from remote.findings.kill import join, same_kill
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 WEEK = timedelta(days=7)
 LOOKED_AT = 60  # of a week's kills, the newest: enough to say "always"
 MOST = 500
-# What no journal tells: a plan's own doing, and what only the kernel's counter knows of (which has no pid, as some others have).
-ONLY_OURS = or_(kills.c.cause == "plan", kills.c.pid.is_(None))
 
 
 class KillHistory:
@@ -43,17 +41,23 @@ class KillHistory:
 
     async def told(self, host: str, found: Sequence[Kill], since: datetime) -> tuple[Kill, ...]:
         """See handlers/ports/history.py."""
-        query = select(kills.c.data).where(kills.c.host == host, kills.c.at >= since, ONLY_OURS)
+        query = select(kills.c.data).where(kills.c.host == host, kills.c.at >= since)
         async with self._store.connect() as tx:
-            known = [load_kill(row.data) for row in (await tx.execute(query.order_by(kills.c.at.desc()).limit(MOST))).all()]
-        planned = [kill for kill in known if kill.cause == "plan"]
+            rows = (await tx.execute(query.order_by(kills.c.at.desc()).limit(MOST))).all()
+        known = [load_kill(row.data) for row in rows]
+        whole = [_whole(kill, known) for kill in found]
         lost = (kill for kill in known if kill.counted and not any(same_kill(kill, one) for one in found))
-        return newest_first((*(_by_plan(kill, planned) for kill in found), *lost))
+        return newest_first((*whole, *lost))
 
 
-def _by_plan(kill: Kill, planned: Sequence[Kill]) -> Kill:
-    ours = next((one for one in planned if same_kill(one, kill)), None)
-    return kill if ours is None else replace(kill, cause="plan", confidence=ours.confidence, by=ours.by, advice=ours.advice)
+def _whole(kill: Kill, known: Sequence[Kill]) -> Kill:
+    """The sight with what the watch saw of it: a unit that is gone no longer tells which process its main one was."""
+    ours = next((one for one in known if not one.counted and same_kill(one, kill)), None)
+    if ours is None:
+        return kill
+    if ours.cause == "plan":
+        return replace(join(kill, ours), cause="plan", confidence=ours.confidence, by=ours.by, advice=ours.advice)
+    return join(kill, ours)
 
 
 async def week_of(tx: AsyncConnection, host: str, unit: str | None, name: str, before: datetime) -> Past:

@@ -7,8 +7,11 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from bot import _lean as _lean  # noqa: PLC0414 - first, and for its effect only
-from bot import ask, logs
+from bot import (
+    _lean,  # first, for its effect
+    ask,
+    logs,
+)
 from bot.app import build, serve
 from bot.chat.base import ChatDown
 from bot.chat.console import Console, plain
@@ -30,6 +33,7 @@ USAGE = 2
 
 def run(settings: Settings, person: str | None) -> int:
     """Run until told to stop. Gives the exit status; one line on stderr when it cannot start."""
+    _lean.one_arena()
     # At a terminal the log would write into the conversation: only what must be seen does.
     logs.configure("warning" if settings.log == "info" and sys.stdin.isatty() else settings.log)
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from bot._lean import give_back
 from bot.alerts.kills import KillRule
 from bot.alerts.memory import MemoryRule
 from bot.follow import Follower
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 SWEEP_S = 5.0  # the sweep's own step: each host is due by its own `every`
 EXPIRE_S = 5.0
+GIVE_BACK_S = 30.0
 WHO_S = 5.0
 
 
@@ -55,6 +57,7 @@ class Watch:
         self._scheduler.add_job(self._sweep, "interval", seconds=step, id="sweep", next_run_time=self._app.clock.now())
         self._scheduler.add_job(self._app.book.expire, "interval", seconds=EXPIRE_S, id="expire")
         self._scheduler.add_job(self._kills.settle, "interval", seconds=EXPIRE_S, id="settle")
+        self._scheduler.add_job(_give_back, "interval", seconds=GIVE_BACK_S, id="give back")
         self._scheduler.add_job(self._app.outbox.prune, "interval", hours=6, id="prune")
         self._scheduler.add_job(self._kills.prune, "interval", hours=6, id="prune kills")
         self._scheduler.start()
@@ -119,3 +122,8 @@ class Watch:
         if host in self._down:
             self._down.discard(host)
             log.info("host can be sampled again", host=host)
+
+
+async def _give_back() -> None:
+    """In the loop's own thread: a job that is no coroutine would get a thread pool."""
+    give_back()

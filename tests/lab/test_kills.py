@@ -1,7 +1,7 @@
 """Every way to be killed, on a real kernel, through the real process: told once in the chat, and its cause named.
 
 The oracles are what the guest itself tells (`tests/lab/kills.py`) and the chat's emulator. One bot watches one guest while it
-is killed in every way, one after the other, and two at once. Runs with the slow ways under swap are `make chaos`'s.
+is killed in every way, one after the other, and two at once. `make lab` takes three ways, `make chaos` all, with and without swap.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ ALONE: tuple[Driver, ...] = (
     *(kills.time_limit, kills.worker_timeout, kills.storm, kills.earlyoom, kills.systemd_oomd, kills.whole_machine),
 )
 MORE: tuple[Driver, ...] = (kills.group_storm, kills.audited_kill, kills.silent_gunicorn, kills.plain_kill, kills.watchdog)
-# What takes minutes more with swap, or adds nothing there that matters every day.
-CHEAP_WITH_SWAP = {kills.unit_limit, kills.parent_slice}
+# What `make lab` has time for; `make chaos` runs all.
+EVERY_TIME = {kills.unit_limit, kills.parent_slice, kills.sudo_kill}
 PAIRS: tuple[tuple[Driver, Driver], ...] = (
     (kills.unit_limit, kills.sudo_kill),
     (kills.worker_timeout, kills.parent_slice),
@@ -138,7 +138,7 @@ async def swap(request: pytest.FixtureRequest, lab: Lab) -> AsyncIterator[bool]:
 
 def _cases() -> list[Any]:
     """Each way alone; what is slow with swap goes to the long rest."""
-    rare = {(False, one) for one in MORE} | {(True, one) for one in ALONE if one not in CHEAP_WITH_SWAP}
+    rare = {(False, one) for one in (*MORE, *ALONE) if one not in EVERY_TIME} | {(True, one) for one in ALONE}
     every = [*((False, one) for one in (*ALONE, *MORE)), *((True, one) for one in ALONE)]
     return [
         pytest.param(
@@ -158,9 +158,8 @@ async def test_each_kill_is_told_once_with_its_cause(watched: Watched, driver: D
     await asyncio.to_thread(kills.stop_storm, watched.lab)
 
 
-@pytest.mark.parametrize(
-    "swap", [pytest.param(False, id="no-swap"), pytest.param(True, marks=pytest.mark.chaos, id="swap")], indirect=True
-)
+@pytest.mark.chaos
+@pytest.mark.parametrize("swap", [pytest.param(False, id="no-swap"), pytest.param(True, id="swap")], indirect=True)
 @pytest.mark.usefixtures("swap")
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: " and ".join(one.__name__ for one in pair))
 async def test_two_at_once_are_told_apart(watched: Watched, pair: tuple[Driver, Driver]) -> None:
@@ -173,6 +172,7 @@ async def test_two_at_once_are_told_apart(watched: Watched, pair: tuple[Driver, 
     await asyncio.to_thread(kills.stop_storm, watched.lab)
 
 
+@pytest.mark.chaos
 async def test_lies_raise_nothing_and_label_nothing_anew(watched: Watched) -> None:
     """Of a worker that lives, by everybody who may write something somewhere; then somebody does kill it, with sudo."""
     await asyncio.to_thread(kills.access_log, watched.lab)
