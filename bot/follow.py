@@ -97,6 +97,8 @@ class Follower:
         self._muted: dict[str, float] = {}
         self._hushed: dict[str, float] = {}
         self._counted: dict[tuple[str, int | None], int] = {}
+        self._owed: list[Kill] = []
+        self._keeping = asyncio.Lock()
 
     @property
     def host(self) -> Host:
@@ -122,9 +124,11 @@ class Follower:
         """The kernel's counter came with a sample: hold it against what is known, and ask for claims that still wait."""
         if not self.seen.is_set():
             return
+        self.owe(self.autopsy.settle(self.clock.now() - timedelta(seconds=FINAL_S)))
+        await self._keep_owed()
         with contextlib.suppress(HostError):
-            late = self.autopsy.settle(self.clock.now() - timedelta(seconds=FINAL_S))
-            await self.rule.keep(self.name, self.not_counted((*late, *await self.ask_for_claims())))
+            self.owe(await self.ask_for_claims())
+            await self._keep_owed()
             await self._tally.look(self.host, memory, listening=self._system.listening)
 
     async def first_sight(self) -> None:
@@ -152,9 +156,27 @@ class Follower:
             raise HostError("unreadable", seen.why)
         return self.autopsy.witness(seen, self.clock.now())
 
-    def not_counted(self, found: Sequence[Kill]) -> tuple[Kill, ...]:
-        """Without what users staged and was counted before: of those a number is kept, so more about one is not another."""
-        return tuple(kill for kill in found if not is_staged(kill) or self._is_new(kill))
+    def owe(self, found: Iterable[Kill]) -> bool:
+        """Remember what was found until the store has taken it; whether anything is owed.
+
+        The autopsy tells a thing once, and a store may refuse for a while (a full disk). What users staged and was counted
+        before is left out: of those a number is kept, so more about one is not another.
+        """
+        self._owed += [kill for kill in found if not is_staged(kill) or self._is_new(kill)]
+        return bool(self._owed)
+
+    @contextlib.asynccontextmanager
+    async def owed(self) -> AsyncIterator[tuple[Kill, ...]]:
+        """What is owed, for whoever keeps it now, one at a time; all of it stays owed when that fails."""
+        async with self._keeping:
+            found = tuple(self._owed)
+            yield found
+            del self._owed[: len(found)]
+
+    async def _keep_owed(self) -> None:
+        if self._owed:
+            async with self.owed() as found:
+                await self.rule.keep(self.name, found)
 
     def _is_new(self, kill: Kill) -> bool:
         before_us = self._counted.pop((kill.boot_id, kill.pid), None)
@@ -345,9 +367,8 @@ class Stream:
         if self._name == PROGRAMS:
             found += await self._claims()
             self._mind_floods()
-        found = self._all.not_counted(found)
-        if found or (last and self._all.clock.now() - self._saved_at > timedelta(seconds=SAVE_S)):
-            await self._keep(found)
+        if self._all.owe(found) or (last and self._all.clock.now() - self._saved_at > timedelta(seconds=SAVE_S)):
+            await self._keep()
         if last is not None:
             self._forget(last)
 
@@ -362,15 +383,16 @@ class Stream:
             self._safe = self._cursor
         return found
 
-    async def _keep(self, found: tuple[Kill, ...]) -> None:
-        missed = tuple(kill for kill in found if self._since.missed(kill))
-        now = tuple(kill for kill in found if not self._since.missed(kill))
-        cursor = self._safe if self._name == PROGRAMS else self._cursor
-        mark = Mark(self._name, cursor, self._boot_id, self._gap if missed or not self.listening else "")
-        if missed:
-            await self._all.rule.keep(self._all.name, missed, *(() if now else (mark,)), batch=self._gap)
-        if now or not missed:
-            await self._all.rule.keep(self._all.name, now, mark)
+    async def _keep(self) -> None:
+        async with self._all.owed() as found:
+            missed = tuple(kill for kill in found if self._since.missed(kill))
+            now = tuple(kill for kill in found if not self._since.missed(kill))
+            cursor = self._safe if self._name == PROGRAMS else self._cursor
+            mark = Mark(self._name, cursor, self._boot_id, self._gap if missed or not self.listening else "")
+            if missed:
+                await self._all.rule.keep(self._all.name, missed, *(() if now else (mark,)), batch=self._gap)
+            if now or not missed:
+                await self._all.rule.keep(self._all.name, now, mark)
         self._saved_at = self._all.clock.now()
 
     def _noticed(self, notice: Notice) -> None:

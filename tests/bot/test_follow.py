@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from bot.alerts.kills import KillRule, Mark
 from bot.alerts.tally import GRACE
@@ -334,6 +335,25 @@ async def test_a_claim_is_asked_about_again_with_the_next_sample(store_url: str,
         await life.follower.sampled(sample(None))
 
         assert [row.pid for row in await life.rows()] == [victim_of(lines)]
+
+
+async def test_what_the_store_would_not_take_is_kept_once_it_takes_it(store_url: str, then: StandingClock) -> None:
+    lines = recorded("sudo-kill")
+    host = JournalHost(coming=[lines] * 4, units=services(lines))
+    async with living(store_url, host, then) as life:
+        async with life.app.store.begin() as tx:
+            await tx.execute(text("CREATE TRIGGER f BEFORE INSERT ON kills BEGIN SELECT RAISE(ABORT, 'full'); END"))
+        await until(lambda: host.read[SYSTEM] == 1 and bool(life.follower.autopsy.kills), 30)
+        then.moment = entries(lines)[-1].at + timedelta(minutes=1)
+        with pytest.raises(SQLAlchemyError):
+            await life.follower.sampled(sample(None))
+        await until(lambda: sum("_TRANSPORT=kernel" in script for script in host.scripts) == 3, 30)
+        async with life.app.store.begin() as tx:
+            await tx.execute(text("DROP TRIGGER f"))
+        await until(lambda: life.follower._system.listening, 30)
+        await life.follower.sampled(sample(None))
+
+        assert {row.pid for row in await life.rows()} == {kill.pid for kill in life.follower.autopsy.kills}
 
 
 async def test_another_main_process_is_listened_to_once_systemd_says_that_it_started(store_url: str, then: StandingClock) -> None:
