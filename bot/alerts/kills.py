@@ -13,7 +13,7 @@ from bot.alerts.routing import told_about
 from bot.alerts.rows import dump_kill, kernel_made, load_kill
 from bot.history import week_of
 from bot.store.tables import journals, kills, plans, steps, tallies
-from handlers.cards.kill import LOUD, Past, kill_card
+from handlers.cards.kill import LOUD, kill_card
 from remote.findings.advice import Known, advice
 from remote.findings.kill import COUNTED_S, JOIN_S, NEAR_S, join, same_kill
 
@@ -140,9 +140,13 @@ class KillRule:
         if row is None:
             return await self._new(tx, host, kill, batch), False
         whole = await self._by_plan(tx, host, join(load_kill(row.data), kill), first=row.cause != "plan")
-        told = str(row.told) or (await self._message(tx, host, whole, batch) if whole.cause != "plan" else "")
         loud = row.loud or await self._sounds(tx, host, whole)
-        values = self._values(whole, told=told, loud=loud, changed=dump_kill(whole) != row.data, row=row)
+        told = str(row.told)
+        if not told and whole.cause != "plan":
+            told = batch or await self._storm(tx, host, whole, loud=loud) or f"kills:{row.id}"
+        # That the autopsy calls it final is no news; evidence is.
+        changed = dump_kill(replace(whole, final=row.data["final"])) != row.data
+        values = self._values(whole, told=told, loud=loud, changed=changed, row=row)
         await tx.execute(update(kills).where(kills.c.id == row.id).values(**values))
         return told, loud and not row.loud
 
@@ -189,11 +193,6 @@ class KillRule:
             "pid": kill.pid, "unit": kill.unit, "name": kill.name, "cause": kill.cause, "kernel": kernel_made(kill),
             "told": told, "loud": loud, "final": final, "seen_at": seen_at, "data": dump_kill(replace(kill, final=final)),
         }  # fmt: skip
-
-    async def _message(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> str:
-        """A message for a kill that had none."""
-        loud = await self._sounds(tx, host, kill)
-        return batch or await self._storm(tx, host, kill, loud=loud) or f"kills:{kill.boot_id}:{kill.pid}:{kill.monotonic_us}"
 
     async def _storm(self, tx: AsyncConnection, host: str, kill: Kill, *, loud: bool) -> str:
         """The message of a kill just before this one, if there is one that is as loud; not for ever: an edit makes no sound,
@@ -253,12 +252,11 @@ class KillRule:
             return
         total, loud = (await tx.execute(select(func.count(), func.max(kills.c.loud)).where(*mine))).one()
         shown = tuple(load_kill(row.data) for row in rows)
-        card = kill_card(host, shown, self._clock.now(), past=await self._past(tx, host, shown[0]), total=total)
+        last = shown[0]
+        past = await week_of(tx, host, last.unit, last.name, last.at)
+        card = kill_card(host, shown, self._clock.now(), past=past, total=total)
         for place in told_about(self._settings, host):
             await self._outbox.post(tx, place, replace(card, key=key, loud=bool(loud)), key, fresh=anew)
-
-    async def _past(self, tx: AsyncConnection, host: str, last: Kill) -> Past:
-        return await week_of(tx, host, last.unit, last.name, last.at)
 
     async def _save(self, tx: AsyncConnection, host: str, mark: Mark) -> None:
         now = self._clock.now()

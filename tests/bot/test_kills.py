@@ -290,10 +290,11 @@ async def test_what_comes_after_the_final_verdict_still_counts(coroner: Coroner)
     assert (row.cause, row.final) == ("cgroup-limit", True)
 
 
-async def test_evidence_that_is_read_again_delays_no_final_verdict(coroner: Coroner) -> None:
+@pytest.mark.parametrize("final", [False, True])
+async def test_evidence_that_is_read_again_delays_no_final_verdict(final: bool, coroner: Coroner) -> None:  # noqa: FBT001
     await coroner.keep(kill(100, final=False))
     coroner.clock.go(FINAL_S - 1)
-    await coroner.keep(kill(100, final=False))
+    await coroner.keep(kill(100, final=final))
     coroner.clock.go(1)
     await coroner.rule.settle()
 
