@@ -50,18 +50,21 @@ class Tally:
         self._rule = rule
         self._clock = clock
         self._short: Short | None = None
+        self._even: tuple[datetime, int] | None = None  # the boot and the count that were last found to agree with the rows
 
     async def look(self, host: Host, memory: Memory, *, listening: bool) -> None:
         """Hold a sample against the rows. `listening`: the journal is being followed, a missing line is not merely unread."""
         if memory.oom_kills is None:
             return
         booted_at = self._clock.now() - timedelta(seconds=memory.uptime_s)
+        if self._even is not None and abs(self._even[0] - booted_at) < ANOTHER_BOOT and memory.oom_kills <= self._even[1]:
+            return
         async with self._store.connect() as tx:
             row = (await tx.execute(select(tallies).where(tallies.c.host == self._name))).one_or_none()
             same = row is not None and abs(row.booted_at - booted_at) < ANOTHER_BOOT
             known = await _known(tx, self._name, row.boot_id) + row.base if row is not None and same else None
-        if known is not None and memory.oom_kills <= known:
-            self._short = None
+        if row is not None and known is not None and memory.oom_kills <= known:
+            self._short, self._even = None, (row.booted_at, memory.oom_kills)
             return
         counters = (await host.ask(COUNTERS))[COUNTERS]
         if isinstance(counters, Unreadable) or counters.oom_kills is None:
