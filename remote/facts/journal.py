@@ -29,7 +29,7 @@ from remote.facts._journal_scripts import (
     WRITERS,
 )
 from remote.facts.base import Fact, Unreadable
-from remote.facts.reading import refusal
+from remote.facts.reading import pid_number, refusal, unit_name
 
 __all__ = [
     "Entry",
@@ -142,11 +142,8 @@ def _log(word: str, clock: Sequence[str]) -> KernelLog | TextLog:
     raise Unparsable(" ".join(clock))
 
 
-# systemd.unit(5): ASCII letters, digits and `:-_.\@`, at most 255; no leading `-`, which would be an option.
-_UNIT = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,254}", re.ASCII)
 _TELLING = re.compile(r"[ !#-&(-\[\]-~]{1,400}", re.ASCII)  # printable, no quote and no backslash
 _NOBODY = "_SYSTEMD_UNIT=-"
-_PIDS = range(1, 1 << 22)  # the kernel's PID_MAX_LIMIT
 
 
 def system_watch(cursor: str | None) -> str:
@@ -173,16 +170,9 @@ def programs_watch(cursor: str | None, speakers: Sequence[Speaker], tellings: Se
 
 
 def _match(speaker: Speaker) -> str:
-    if speaker.pid not in _PIDS:
-        raise ValueError("not a pid")
-    one = "" if speaker.children else f" _PID={int(speaker.pid)}"
-    return f"'_SYSTEMD_UNIT={_unit(speaker.unit)}'{one}"
-
-
-def _unit(name: str) -> str:
-    if not _UNIT.fullmatch(name):
-        raise ValueError("not a unit's name")
-    return name
+    pid = pid_number(speaker.pid)
+    one = "" if speaker.children else f" _PID={pid}"
+    return f"'_SYSTEMD_UNIT={unit_name(speaker.unit)}'{one}"
 
 
 def _checked(tellings: Sequence[str]) -> Sequence[str]:
@@ -270,7 +260,7 @@ def _since(answer: Journal | Unreadable, since: datetime) -> Journal | Unreadabl
 
 def unit_log(unit: str, lines: int) -> Fact[Journal]:
     """The last `lines` (1 to 500) entries of one unit. Raises ValueError for what is no unit's name."""
-    script = _UNIT_LOG.replace("@LINES@", str(min(max(lines, 1), 500))).replace("@UNIT@", _unit(unit))
+    script = _UNIT_LOG.replace("@LINES@", str(min(max(lines, 1), 500))).replace("@UNIT@", unit_name(unit))
     return Fact("log", script, parse, slow=True, deadline_s=20.0)
 
 

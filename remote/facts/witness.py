@@ -5,13 +5,12 @@ A program's line about its own children is a claim until the host itself bears i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from remote.errors import Unparsable
 from remote.facts.base import Fact, Unreadable
-from remote.facts.reading import decimal, refusal, whole
+from remote.facts.reading import decimal, pid_number, refusal, unit_name, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,6 @@ class Witness:
     oom_kills: int | None
     unit_oom_kills: Mapping[str, int]
 
-
-# systemd.unit(5); no leading `-`, which would be an option.
-_UNIT = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,254}", re.ASCII)
-_PIDS = range(1, 1 << 22)  # the kernel's PID_MAX_LIMIT
 
 # Builtins but for one systemctl and one getconf. systemctl prints a block for each name in the order asked, known or not, and
 # a blank line between. A name may hold anything, so only what stands after the last `)` of stat is read, and a line
@@ -104,14 +99,8 @@ def witness(units: Sequence[str], pids: Sequence[int]) -> Fact[Witness]:
 
     Raises ValueError for what is no unit's name and no pid.
     """
-    for unit in units:
-        if not _UNIT.fullmatch(unit):
-            raise ValueError("not a unit's name")
-    for pid in pids:
-        if pid not in _PIDS:
-            raise ValueError("not a pid")
-    asked = tuple(dict.fromkeys(units))
-    numbers = " ".join(str(int(pid)) for pid in dict.fromkeys(pids))
+    asked = tuple(unit_name(unit) for unit in dict.fromkeys(units))
+    numbers = " ".join(str(pid_number(pid)) for pid in dict.fromkeys(pids))
     script = _SCRIPT.replace("@PIDS@", numbers).replace("@UNITS@", " ".join(f"'{unit}'" for unit in asked))
     return Fact("witness", script, lambda output: parse(output, asked), deadline_s=10.0, cap_bytes=1 << 20)
 
