@@ -10,12 +10,13 @@ from sqlalchemy import delete, func, insert, or_, select, true, update
 
 from bot.alerts import staged
 from bot.alerts.routing import told_about
-from bot.alerts.rows import dump_kill, kernel_made, load_kill
+from bot.alerts.rows import dump_kill, load_kill
 from bot.history import week_of
 from bot.store.tables import journals, kills, plans, steps, tallies
 from handlers.cards.kill import LOUD, kill_card
 from remote.findings.advice import Known, advice
 from remote.findings.kill import COUNTED_S, JOIN_S, NEAR_S, join, same_kill
+from remote.findings.lines import kernel_made
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from remote.findings.death import Kill, Member
-from remote.findings.lines import Summary, Victim, kernel_line
 from remote.text import dump, load_text
 
 
@@ -26,10 +25,3 @@ def load_kill(data: dict[str, Any]) -> Kill:
         "members": tuple(Member(**member) for member in data.get("members", ())),
     }
     return Kill(**{**data, **known})
-
-
-def kernel_made(kill: Kill) -> bool:
-    """Whether the kernel's OOM killer did it: then /proc/vmstat counts it too, as it does not count any other's signal."""
-    if kill.cause in {"kernel-oom", "cgroup-limit"}:
-        return True
-    return any(isinstance(kernel_line(line), Victim | Summary) for line in kill.evidence)

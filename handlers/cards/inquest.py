@@ -19,6 +19,7 @@ from remote.facts.processes import PROCESSES
 from remote.facts.units import UNITS
 from remote.findings import death
 from remote.findings.death import Kill
+from remote.findings.lines import kernel_made
 from remote.text import Mono, N, Span, T, Text, Value
 
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
@@ -96,7 +97,7 @@ class Inquest:
         if memory.uptime_s > self.window.total_seconds():
             return 0
         boot = processes.boot_id.replace("-", "")
-        told = sum(kill.boot_id.replace("-", "") in {boot, ""} and _counted(kill) for kill in self.kills)
+        told = sum(kill.boot_id.replace("-", "") in {boot, ""} and kernel_made(kill) for kill in self.kills)
         return memory.oom_kills - told
 
     def _unread(self) -> Iterator[Line]:
@@ -120,11 +121,6 @@ class Inquest:
                 memory.oom_kills, time=up,
             )
         )  # fmt: skip
-
-
-def _counted(kill: Kill) -> bool:
-    """Whether the kernel's own counter has it: by its OOM killer, whoever set that off."""
-    return kill.cause in {"kernel-oom", "cgroup-limit"} or any("Killed process" in line for line in kill.evidence)
 
 
 def length(window: timedelta) -> Value:

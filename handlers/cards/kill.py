@@ -75,9 +75,7 @@ def newest_first(kills: Iterable[Kill]) -> tuple[Kill, ...]:
 
 def past_of(kills: Iterable[Kill], last: Kill) -> Past:
     """What these kills themselves tell of the week up to `last`."""
-    week = [
-        kill for kill in kills if kill.unit == last.unit and (kill.unit or kill.name == last.name) and _in_week(last.at, kill.at)
-    ]
+    week = [kill for kill in kills if _alike(kill, last) and _in_week(last.at, kill.at)]
     tasks = {kill.doing for kill in week}
     return Past(len(week), tasks.pop() if len(tasks) == 1 else "")
 

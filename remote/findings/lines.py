@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from remote.findings.kill import Member
+from remote.findings.kill import Kill, Member
 
 _KIB = 1024
 # The kernel's table counts pages; they are larger on few machines (some arm64, ppc64).
@@ -152,6 +152,13 @@ def kernel_line(message: str) -> KernelLine | None:
     if not _TELLING.search(message):
         return SysRq() if _SYSRQ.fullmatch(message) else None
     return _killed(message) or _report(message)
+
+
+def kernel_made(kill: Kill) -> bool:
+    """Whether the kernel's OOM killer did it: then /proc/vmstat counts it too, as it does not count any other's signal."""
+    if kill.cause in {"kernel-oom", "cgroup-limit"}:
+        return True
+    return any(isinstance(kernel_line(line), Victim | Summary) for line in kill.evidence)
 
 
 def _killed(message: str) -> KernelLine | None:

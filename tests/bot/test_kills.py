@@ -14,7 +14,7 @@ import pytest_asyncio
 from sqlalchemy import insert, select
 
 from bot.alerts.kills import FINAL_S, KEEP, STORM_S, KillRule, Mark
-from bot.alerts.rows import dump_kill, kernel_made, load_kill
+from bot.alerts.rows import dump_kill, load_kill
 from bot.alerts.staged import REFRESH
 from bot.history import KillHistory
 from bot.i18n import render
@@ -25,6 +25,7 @@ from bot.store.tables import journals, kills, plans, staged, steps
 from handlers.cards.kill import Past
 from handlers.reply import Line, Reply, Title
 from remote.findings.death import Kill, Member
+from remote.findings.lines import kernel_made
 from remote.policy import MIB
 from remote.text import T
 from tests.bot.chats import MemoryChat
