@@ -40,6 +40,7 @@ from remote.text import T
 from tests.bot.chats import MemoryChat
 from tests.bot.waiting import until
 from tests.clock import NOW, StandingClock
+from tests.remote.findings.journal_scene import first_writers
 from tests.remote.findings.scene import unit
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "debian12" / "journal"
@@ -54,18 +55,9 @@ def entries(lines: Sequence[bytes]) -> list[Entry]:
     return [entry for line in lines if (entry := parse_entry(line)) is not None]
 
 
-def first_writers(lines: Sequence[bytes]) -> dict[str, int]:
-    """As the journal's own fact finds them."""
-    found: dict[str, int] = {}
-    for entry in entries(lines):
-        if entry.invocation and entry.pid and entry.system_unit:
-            found.setdefault(entry.invocation, entry.pid)
-    return found
-
-
 def services(lines: Sequence[bytes]) -> Units:
     """The services that wrote, each with the main process of its last invocation."""
-    writers = first_writers(lines)
+    writers = first_writers(entries(lines))
     last = {entry.system_unit: entry.invocation for entry in entries(lines) if entry.invocation in writers}
     programs = {"teaching_panel.service": "gunicorn app.wsgi", "celery.service": "celery -A app worker"}
     return Units(
@@ -105,7 +97,7 @@ class JournalHost:
             case "kills":
                 found = entries(self.past)
                 last = found[-1].cursor if found else "s=0;i=1"
-                return Journal(tuple(found), last_cursor=last, first_writers=first_writers(self.past))
+                return Journal(tuple(found), last_cursor=last, first_writers=first_writers(found))
             case "units":
                 return self.units
             case "processes":
@@ -151,7 +143,7 @@ class JournalHost:
 
     @functools.cached_property
     def _writers(self) -> dict[str, int]:
-        return first_writers(self.lines())
+        return first_writers(entries(self.lines()))
 
     def lines(self) -> list[bytes]:
         """All that will ever be streamed."""

@@ -12,10 +12,10 @@ from bot.i18n import LANGUAGES, plain
 from handlers.cards.kill import kill_card, newest_first
 from handlers.reply import Reply
 from remote.facts import units
-from remote.facts.journal import parse_entry
 from remote.facts.units import Units
 from remote.findings import death
 from tests.handlers.shown import texts, words
+from tests.remote.findings.journal_scene import first_writers, recorded
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "debian12"
 # gunicorn 20.0 says nothing of a killed worker: only a living host can bear out that one is gone.
@@ -25,13 +25,8 @@ JOURNALS = sorted({path.stem for path in (RECORDED / "journal").glob("*.jsonl")}
 def card(name: str) -> Reply:
     known = units.parse((RECORDED / "facts" / "units.txt").read_bytes().decode("utf-8", "surrogateescape"))
     assert isinstance(known, Units)
-    lines = (RECORDED / "journal" / f"{name}.jsonl").read_bytes().splitlines()
-    entries = [entry for line in lines if (entry := parse_entry(line))]
-    writers: dict[str, int] = {}
-    for entry in entries:
-        if entry.invocation and entry.pid and entry.system_unit:
-            writers.setdefault(entry.invocation, entry.pid)  # as the journal's own fact finds them
-    found = newest_first(death.kills(entries, units=known, first_writers=writers))
+    entries = recorded(name)
+    found = newest_first(death.kills(entries, units=known, first_writers=first_writers(entries)))
     return kill_card("prod", found, found[0].at + timedelta(minutes=1))
 
 
