@@ -171,6 +171,7 @@ def unit_limit(lab: Lab, unit: str = "hog@0.service") -> Killed:
 def parent_slice(lab: Lab) -> Killed:
     """Two units, and the limit of the slice above both."""
     since = now_s(lab)
+    lab.run("systemctl stop tenant-small tenant-big tenant.slice; true")
     lab.run("systemctl set-property --runtime tenant.slice MemoryMax=70M MemorySwapMax=20M", check=True)
     start(lab, "tenant-small", "--slice=tenant.slice", "memhog 20")
     start(lab, "tenant-big", "--slice=tenant.slice", "memhog 0")
@@ -178,7 +179,7 @@ def parent_slice(lab: Lab) -> Killed:
     pids = kernel_victims(lab, since, "/tenant.slice/tenant-big.service")
     total = int(lab.run("awk '/^oom_kill /{print $2}' /sys/fs/cgroup/tenant.slice/memory.events").stdout)
     assert total == len(pids), "the slice's own counter"
-    lab.run("systemctl stop tenant-small", check=True)
+    lab.run("systemctl stop tenant-small tenant.slice", check=True)  # the next one counts from nought
     return Killed(
         "cgroup-limit", "tenant-big.service", tuple(pids), len(pids),
         limited="tenant.slice", evidence="oom_memcg=/tenant.slice,task_memcg=/tenant.slice/tenant-big.service",
