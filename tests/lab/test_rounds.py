@@ -4,12 +4,15 @@ Every kill is told; told once, except where the answer to a send was lost, which
 """
 
 import asyncio
+import contextlib
 import functools
 import os
 import random
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -38,6 +41,7 @@ class Play:
     lab: Lab
     chat: OnTelegram
     bot: Bot
+    store: Path
     awake: bool = True
     volatile: bool = False
     units: list[str] = field(default_factory=list)
@@ -122,10 +126,11 @@ async def play(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
     await asyncio.to_thread(lab.reset)
     async with stage("telegram") as chat:
         assert isinstance(chat, OnTelegram)
-        async with Bot(settings(lab, tmp_path_factory.mktemp("rounds"), chat.settings)) as bot:
+        config = settings(lab, tmp_path_factory.mktemp("rounds"), chat.settings)
+        async with Bot(config) as bot:
             await chat.ready()
             await until(lab, "pgrep -f '[j]ournalctl .*-f' >/dev/null", ANSWER_S)
-            yield Play(lab, chat, bot)
+            yield Play(lab, chat, bot, config.with_name("memwarden.db"))
 
 
 async def one_round(play: Play, number: int) -> None:
@@ -195,6 +200,9 @@ async def test_every_kill_is_told_once(play: Play, number: int, capsys: pytest.C
 async def test_a_kill_whose_lines_are_gone_is_counted(play: Play) -> None:
     """Nobody read them, and then the journal was vacuumed: the kernel's counter still knows."""
     await play.calm()
+    async with asyncio.timeout(ANSWER_S):
+        while not counted_from(play.store):  # what was counted before the host was first sampled is history
+            await on(play.lab, "true")
     await play.bot.kill()
     await kills_unseen(play.lab)
     await play.bot.start()
@@ -203,8 +211,14 @@ async def test_a_kill_whose_lines_are_gone_is_counted(play: Play) -> None:
     )  # fmt: skip
 
 
+def counted_from(store: Path) -> int:
+    """How many hosts' counters the bot has begun to follow."""
+    with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as rows:
+        return int(rows.execute("SELECT count(*) FROM tallies").fetchone()[0])
+
+
 async def kills_unseen(lab: Lab) -> None:
     """A kill of which no line is left."""
     await asyncio.to_thread(kills.unit_limit, lab)
-    await on(lab, "journalctl --sync; journalctl --rotate --vacuum-size=1")
+    await on(lab, "journalctl --sync; journalctl --rotate; journalctl --vacuum-size=1")
     assert "Killed process" not in await on(lab, "journalctl -k -o cat")
