@@ -19,6 +19,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from bot.store.cursor import in_one_errand
+
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -129,6 +131,7 @@ async def open_store(url: str) -> Store:
         await _migrate(url)
     engine = create_async_engine(parsed.set(drivername=DRIVERS[backend]), pool_pre_ping=False)
     if backend == "sqlite":
+        in_one_errand()
         event.listen(engine.sync_engine, "connect", _sqlite_connect)
         event.listen(engine.sync_engine, "begin", _sqlite_begin)
     return Store(engine)

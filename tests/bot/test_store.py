@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -273,3 +274,28 @@ def test_the_path_of_a_store() -> None:
     assert path_of("sqlite:////var/lib/memwarden/a.db") == Path("/var/lib/memwarden/a.db")
     assert path_of("postgresql://localhost/x") is None
     assert os.fspath(path_of("sqlite:///a b.db") or "") == "a b.db"
+
+
+async def test_a_statement_is_one_errand_to_the_stores_thread(tmp_path: Path) -> None:
+    store = await open_store(f"sqlite:///{tmp_path}/one.db")
+    try:
+        async with store.begin() as tx:
+            raw = (await tx.get_raw_connection()).driver_connection
+            assert raw is not None
+            errands, plain = [], raw._execute
+
+            async def counted(work: Callable[..., object], *given: object) -> object:
+                errands.append(work)
+                return await plain(work, *given)
+
+            raw._execute = counted
+            await tx.execute(insert(meta), [{"name": f"n{n}", "value": "v"} for n in range(3)])
+            found = (await tx.execute(select(meta.c.name).order_by(meta.c.name))).scalars()
+            assert (found.first(), len(errands)) == ("n0", 2)
+            made = await tx.execute(insert(events).values(id="e", at=datetime(2026, 11, 23, tzinfo=UTC)))
+            assert made.rowcount == 1
+            with pytest.raises(IntegrityError):
+                await tx.execute(insert(meta).values(name="n0", value="again"))
+            assert [row.name for row in await tx.execute(select(meta.c.name).order_by(meta.c.name))] == ["n0", "n1", "n2"]
+    finally:
+        await store.close()
