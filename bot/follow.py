@@ -52,10 +52,11 @@ PATIENCE_S = 60.0
 ASK_S = 10.0
 QUIET_S = 1.0
 COUNTED = 20_000  # staged kills that are remembered, so that each counts once
-BATCH, WAITING = 500, 2000  # lines: of one transaction, and between the channel and us
+BATCH, WAITING = {SYSTEM: 500, PROGRAMS: 50}, 2000  # lines: of one transaction, and between the channel and us
+# A program's line may be a kill each, and while they are kept nobody else's are: so fewer of those at a time.
 # A main process says a handful of words about its children; one that says more than this in a minute is not listened to for a
 # while, so that it neither costs us nor keeps us from hearing the others.
-MOST_LINES, A_MINUTE_S, MUTE_S = 3000, 60.0, 600.0
+MOST_LINES, A_MINUTE_S, MUTE_S = 600, 60.0, 600.0
 SETTLED_S = 1.0  # a unit that starts has its main process at once; several start together
 REFRESH_S = 600.0  # a master may be replaced without a word of systemd's (gunicorn's USR2)
 
@@ -320,6 +321,7 @@ class Stream:
         self._since = await self._all.since()
         self._gap = mark.gap or f"missed:{self._all.name}:{self._since.at.timestamp():.0f}"
         self._opened_s = self._counted_s = asyncio.get_running_loop().time()
+        self._lines.clear()
         async with self._all.host.stream(self._script(self._cursor or None)) as lines:
             await self._pump(lines, WatchReader(self._cursor or None))
         raise HostError("cut", T("The journal of {host} ended.", host=Mono(self._all.name)))
@@ -332,7 +334,7 @@ class Stream:
             more = True
             while more:
                 batch = [await self._next(waiting)]
-                while len(batch) < BATCH and not waiting.empty():
+                while len(batch) < BATCH[self._name] and not waiting.empty():
                     batch.append(waiting.get_nowait())
                 more = None not in batch
                 await self._take([line for line in batch if line], reader)
@@ -361,12 +363,11 @@ class Stream:
                 last = entry
                 self._cursor, self._boot_id = entry.cursor, entry.boot_id or self._boot_id
                 self._all.heard(entry)
-                self._lines[entry.system_unit] += 1
-                touched |= dict.fromkeys(self._all.autopsy.read(entry))
+                if not self._floods(entry.system_unit):
+                    touched |= dict.fromkeys(self._all.autopsy.read(entry))
         found = self._all.autopsy.changed(touched)
         if self._name == PROGRAMS:
             found += await self._claims()
-            self._mind_floods()
         if self._all.owe(found) or (last and self._all.clock.now() - self._saved_at > timedelta(seconds=SAVE_S)):
             await self._keep()
         if last is not None:
@@ -401,15 +402,18 @@ class Stream:
         else:
             log.info("of the journal", host=self._all.name, stream=self._name, word=notice.word, detail=notice.detail)
 
-    def _mind_floods(self) -> None:
+    def _floods(self, unit: str) -> bool:
+        """Count a line of a service; whether it has said too much: then what it still says is not even judged."""
+        if self._name != PROGRAMS or not unit:
+            return False
         now = asyncio.get_running_loop().time()
         if now - self._counted_s > A_MINUTE_S:
             self._counted_s = now
             self._lines.clear()
-        for unit, number in self._lines.most_common(1):
-            if number > MOST_LINES:
-                self._lines.clear()
-                self._all.mute(unit)
+        self._lines[unit] += 1
+        if self._lines[unit] == MOST_LINES + 1:
+            self._all.mute(unit)
+        return self._lines[unit] > MOST_LINES
 
     def _forget(self, entry: Entry) -> None:
         """Now and then, and not while the streams may still be far apart."""
