@@ -186,23 +186,21 @@ class Outbox:
                 wait_s = (row.due_at - self._clock.now()).total_seconds()
                 pause = wait_s if pause is None else min(pause, wait_s)
             elif lane not in self._lanes:
-                self._lanes[lane] = asyncio.create_task(self._lane(lane), name=f"outbox {row.platform}")
+                self._lanes[lane] = asyncio.create_task(self._lane(lane, row), name=f"outbox {row.platform}")
         return pause
 
     def _is_due(self, row: Any) -> bool:  # noqa: ANN401 - a row of messages
         return bool(row.due_at <= self._clock.now())
 
-    async def _lane(self, lane: tuple[str, str]) -> None:
-        """Deliver what is due in one chat, in order."""
+    async def _lane(self, lane: tuple[str, str], row: Any) -> None:  # noqa: ANN401 - a row of messages
+        """Deliver what is due in one chat, in order, `row` first."""
         query = self._waiting().where(messages.c.platform == lane[0], messages.c.chat == lane[1])
         try:
-            while True:
+            while row is not None:
+                await self._deliver(row)
                 async with self._store.connect() as tx:
                     rows = (await tx.execute(query)).all()
                 row = next((row for row in _heads(rows) if self._is_due(row)), None)
-                if row is None:
-                    return
-                await self._deliver(row)
         finally:
             del self._lanes[lane]
             self._wake.set()
@@ -212,12 +210,14 @@ class Outbox:
         known: dict[str, Any] = {"shown": row.wanted, "attempts": 0}
         try:
             chat, to, reply = self._chats[row.platform], _address(row), load_reply(row.reply)
-            tokens = await self._tokens(row.id)
             if row.message_id is None:
                 async with self._store.begin() as tx:
+                    tokens = await _tokens(tx, row.id)
                     await tx.execute(update(messages).where(messages.c.id == row.id).values(sending=True))
                 known |= {"message_id": await chat.send(to, reply, tokens, again=row.again), "sending": False, "again": False}
             else:
+                async with self._store.connect() as tx:
+                    tokens = await _tokens(tx, row.id)
                 await chat.edit(to, row.message_id, reply, tokens)
         except SendFailed as trouble:
             await self._not_shown(row, trouble)
@@ -258,10 +258,10 @@ class Outbox:
                 insert(buttons), [{"token": secrets.token_urlsafe(12), "message": message, "command": c} for c in new]
             )
 
-    async def _tokens(self, message: int) -> dict[str, str]:
-        async with self._store.connect() as tx:
-            rows = await tx.execute(select(buttons.c.command, buttons.c.token).where(buttons.c.message == message))
-            return {row.command: row.token for row in rows}
+
+async def _tokens(tx: AsyncConnection, message: int) -> dict[str, str]:
+    rows = await tx.execute(select(buttons.c.command, buttons.c.token).where(buttons.c.message == message))
+    return {row.command: row.token for row in rows}
 
 
 def _heads(rows: Iterable[Any]) -> list[Any]:
