@@ -43,7 +43,7 @@ def final(one: World, pid: int) -> bool:
 
 
 async def test_a_kill_is_told_at_once(tmp_path: Path, lives: Nursery, template: Path) -> None:
-    async with world(tmp_path / "world", lives, template, random.Random(1), every_s=15) as one:
+    async with world(tmp_path / "world", lives, template, random.Random(1), every_s=15, direct=True) as one:
         one.machine.stamp()
         one.machine.journal.noise(3)
         await one.begin()

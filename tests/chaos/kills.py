@@ -265,9 +265,12 @@ def pids(text: str) -> frozenset[int]:
 
 @contextlib.asynccontextmanager
 async def world(
-    folder: Path, nursery: Nursery, template: Path, chance: random.Random, *, every_s: int = 1
+    folder: Path, nursery: Nursery, template: Path, chance: random.Random, *, every_s: int = 1, direct: bool = False
 ) -> AsyncIterator[World]:
-    """A world until the block ends; its clock stands where the lab recorded and goes on. Memory is sampled every so often."""
+    """A world until the block ends; its clock stands where the lab recorded and goes on. Memory is sampled every so often.
+
+    `direct` leaves the proxy out of the link to the machine.
+    """
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - a test's own folder
     clock = Control(folder / "control")
     clock.set_now(BEGIN)
@@ -279,7 +282,7 @@ async def world(
     ):
         telegram.add_group(GROUP)
         text = SETTINGS.format(
-            folder=folder, token=telegram.token, base_url=telegram.base_url, chat=GROUP, port=proxy.port,
+            folder=folder, token=telegram.token, base_url=telegram.base_url, chat=GROUP, port=prod.target.port if direct else proxy.port,
             key=prod.target.key, host_key=prod.target.host_key, every_s=every_s,
         )  # fmt: skip
         (folder / "memwarden.toml").write_text(text, encoding="utf-8")

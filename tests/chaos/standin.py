@@ -70,10 +70,12 @@ def follow(module: Any, folder: str, gate: Gate) -> None:  # noqa: ANN401 - a mo
         wait(bell)
 
     def writes(show: object, lines: list[str]) -> None:
+        written = []
         for line in lines:
-            now_ns = time.monotonic_ns()
+            written.append((time.monotonic_ns(), line))
             out(show, [line])
-            os.write(stamps, f"{now_ns} {json.loads(line)['__CURSOR']}\n".encode())
+        told_of = [f"{at_ns} {json.loads(line)['__CURSOR']}\n" for at_ns, line in written]
+        os.write(stamps, "".join(told_of).encode())
 
     module.Bell.wait = waits
     if os.path.exists(f"{folder}/stamps"):  # noqa: PTH110 - pathlib is slow to import
