@@ -11,6 +11,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,8 +19,6 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-
-from bot.store.cursor import in_one_errand
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -129,12 +128,19 @@ async def open_store(url: str) -> Store:
         _private(path)
     if path is None or not _current(path):
         await _migrate(url)
-    engine = create_async_engine(parsed.set(drivername=DRIVERS[backend]), pool_pre_ping=False)
+    engine = create_async_engine(parsed.set(drivername=DRIVERS[backend]), pool_pre_ping=False, **_creator(path))
     if backend == "sqlite":
-        in_one_errand()
         event.listen(engine.sync_engine, "connect", _sqlite_connect)
         event.listen(engine.sync_engine, "begin", _sqlite_begin)
     return Store(engine)
+
+
+def _creator(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    from bot.store import sqlite  # aiosqlite is wanted by an open store alone
+
+    return {"async_creator": partial(sqlite.connect, path)}
 
 
 def _private(path: Path) -> None:
