@@ -64,7 +64,9 @@ async def week_of(tx: AsyncConnection, host: str, unit: str | None, name: str, b
     """The kills of this unit (without one: of processes called so) in the week up to and with `before`."""
     like = kills.c.unit == unit if unit else and_(kills.c.unit.is_(None), kills.c.name == name)
     mine = (kills.c.host == host, like, kills.c.at > before - WEEK, kills.c.at <= before)
-    total = (await tx.execute(select(func.count()).where(*mine))).scalar_one()
-    rows = await tx.execute(select(kills.c.data).where(*mine).order_by(kills.c.at.desc()).limit(LOOKED_AT))
+    rows = (await tx.execute(select(kills.c.data).where(*mine).order_by(kills.c.at.desc()).limit(LOOKED_AT))).all()
+    total = len(rows)
+    if total == LOOKED_AT:
+        total = (await tx.execute(select(func.count()).where(*mine))).scalar_one()
     doings = Counter(row.data.get("doing", "") for row in rows)
     return Past(week=total, doing=next(iter(doings)) if len(doings) == 1 else "")

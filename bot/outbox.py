@@ -80,7 +80,7 @@ class Outbox:
             }
             made = await tx.execute(insert(messages).values(**values, reply=body, due_at=now, created_at=now))
             assert made.inserted_primary_key is not None  # noqa: S101 - for the type checker: an insert of one row
-            await self._offer(tx, int(made.inserted_primary_key[0]), reply)
+            await self._offer(tx, int(made.inserted_primary_key[0]), reply, anew=True)
         elif row.reply != body or fresh:
             if fresh:
                 await tx.execute(update(messages).where(messages.c.id == row.id).values(message_id=None, shown=0))
@@ -248,10 +248,11 @@ class Outbox:
         async with self._store.begin() as tx:
             await tx.execute(update(messages).where(messages.c.id == row.id).values(**values))
 
-    async def _offer(self, tx: AsyncConnection, message: int, reply: Reply) -> None:
+    async def _offer(self, tx: AsyncConnection, message: int, reply: Reply, *, anew: bool = False) -> None:
         """Give each button's command a token; a message that is edited keeps the tokens of what it still offers."""
         wanted = {button.command for row in reply.buttons for button in row}
-        known = {row.command for row in await tx.execute(select(buttons.c.command).where(buttons.c.message == message))}
+        offered = select(buttons.c.command).where(buttons.c.message == message)
+        known = set() if anew or not wanted else set((await tx.execute(offered)).scalars())
         new = sorted(wanted - known)
         if new:
             await tx.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -87,8 +88,9 @@ class KillRule:
     async def _keep(self, host: str, ours: Sequence[Kill], theirs: Sequence[Kill], marks: Sequence[Mark], batch: str) -> None:
         async with self._store.begin() as tx:
             await self.add(tx, host, ours, batch=batch)
-            await staged.count(tx, host, theirs, self._clock.now())
-            await staged.show(tx, host, self._settings, self._outbox, self._clock.now())
+            if theirs:
+                await staged.count(tx, host, theirs, self._clock.now())
+                await staged.show(tx, host, self._settings, self._outbox, self._clock.now())
             for mark in marks:
                 await self._save(tx, host, mark)
         if ours or theirs:
@@ -144,7 +146,7 @@ class KillRule:
         loud = row.loud or await self._sounds(tx, host, whole)
         told = str(row.told)
         if not told and whole.cause != "plan":
-            told = batch or await self._storm(tx, host, whole, loud=loud) or f"kills:{row.id}"
+            told = batch or await self._storm(tx, host, whole, loud=loud) or _new_message()
         # That the autopsy calls it final is no news; evidence is.
         changed = dump_kill(replace(whole, final=row.data["final"])) != row.data
         values = self._values(whole, told=told, loud=loud, changed=changed, row=row)
@@ -175,14 +177,9 @@ class KillRule:
     async def _new(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> str:
         kill = await self._by_plan(tx, host, kill, first=True)
         loud = await self._sounds(tx, host, kill)
-        told = "" if kill.cause == "plan" else batch or await self._storm(tx, host, kill, loud=loud)
+        told = "" if kill.cause == "plan" else batch or await self._storm(tx, host, kill, loud=loud) or _new_message()
         values = {"host": host, "boot_id": kill.boot_id, "monotonic_us": kill.monotonic_us, "at": kill.at}
-        made = await tx.execute(insert(kills).values(**values, **self._values(kill, told=told, loud=loud, changed=True)))
-        if told or kill.cause == "plan":
-            return told
-        assert made.inserted_primary_key is not None  # noqa: S101 - for the type checker: an insert of one row
-        told = f"kills:{made.inserted_primary_key[0]}"
-        await tx.execute(update(kills).where(kills.c.id == made.inserted_primary_key[0]).values(told=told))
+        await tx.execute(insert(kills).values(**values, **self._values(kill, told=told, loud=loud, changed=True)))
         return told
 
     def _values(self, kill: Kill, *, told: str, loud: bool, changed: bool, row: Any = None) -> dict[str, Any]:  # noqa: ANN401
@@ -204,9 +201,11 @@ class KillRule:
         query = here.where(kills.c.at >= kill.at - near, kills.c.at <= kill.at + near)
         rows = (await tx.execute(query.order_by(kills.c.at.desc()).limit(NEARBY))).all()
         told = next((row.told for row in rows if row.loud >= loud and _one_storm(row, kill)), "")
+        if not told:
+            return ""
         began = (await tx.execute(select(func.min(kills.c.at)).where(kills.c.host == host, kills.c.told == told))).scalar()
         lasts = timedelta(seconds=self._settings.alerts_of(host).repeat)
-        return str(told) if told and (began is None or kill.at - began < lasts) else ""
+        return str(told) if began is None or kill.at - began < lasts else ""
 
     async def _sounds(self, tx: AsyncConnection, host: str, kill: Kill) -> bool:
         """Whether this kill makes a sound: by its cause; a timeout at the third in an hour."""
@@ -251,7 +250,9 @@ class KillRule:
         rows = (await tx.execute(query)).all()
         if not key or not rows:
             return
-        total, loud = (await tx.execute(select(func.count(), func.max(kills.c.loud)).where(*mine))).one()
+        total, loud = len(rows), any(row.loud for row in rows)
+        if total == SHOWN:
+            total, loud = (await tx.execute(select(func.count(), func.max(kills.c.loud)).where(*mine))).one()
         shown = tuple(load_kill(row.data) for row in rows)
         last = shown[0]
         past = await week_of(tx, host, last.unit, last.name, last.at)
@@ -266,6 +267,11 @@ class KillRule:
         done = await tx.execute(update(journals).where(*here).values(**values))
         if done.rowcount == 0:
             await tx.execute(insert(journals).values(host=host, stream=mark.stream, first_at=now, **values))
+
+
+def _new_message() -> str:
+    """The key of a message of kills that is yet to be."""
+    return f"kills:{secrets.token_hex(8)}"
 
 
 def _one_storm(row: Any, kill: Kill) -> bool:  # noqa: ANN401 - a row of kills
