@@ -95,6 +95,7 @@ async def _key(store: Store) -> bytes:
 async def serve(app: App, stop: asyncio.Event) -> None:
     """Start everything, wait for `stop` (SIGTERM, SIGINT or the console's end), drain."""
     # Imported here: none is needed by `ask`, which is one question in a process of its own.
+    from bot.alerts.kills import KillRule
     from bot.doorway import Doorway
     from bot.hooks.service import Hooks
     from bot.watch import Watch
@@ -102,7 +103,8 @@ async def serve(app: App, stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    doorway, watch, hooks = Doorway(app), Watch(app), Hooks(app)
+    rule = KillRule(app.settings, app.store, app.outbox, app.clock, app.book.killed)
+    doorway, watch, hooks = Doorway(app), Watch(app, rule), Hooks(app, rule)
     await doorway.open()  # first: where another process runs on this store, this one must touch nothing
     sender = asyncio.create_task(app.outbox.run(), name="outbox")
     sender.add_done_callback(lambda _: stop.set())

@@ -12,7 +12,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -20,14 +20,14 @@ from bot.alerts.kills import FINAL_S, Mark
 from bot.alerts.staged import is_staged
 from bot.alerts.tally import Tally
 from remote.errors import HostError
-from remote.facts.base import Answers, Fact, Unreadable
-from remote.facts.journal import Entry, Journal, Notice, Speaker, WatchReader, kills_since, programs_watch, system_watch
-from remote.facts.processes import PROCESSES, Processes
-from remote.facts.units import UNITS, Units
-from remote.facts.witness import Witness, witness
-from remote.findings import death
+from remote.facts.base import Unreadable
+from remote.facts.journal import Entry, Journal, Notice, Speaker, WatchReader, programs_watch, system_watch
+from remote.facts.processes import PROCESSES
+from remote.facts.units import UNITS
+from remote.facts.witness import witness
 from remote.findings.death import Autopsy, Kill
 from remote.findings.kill import JOIN_S
+from remote.findings.past import BESIDE, judged, past
 from remote.services import speakers, tellings
 from remote.text import Mono, T
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bot.alerts.kills import KillRule
     from bot.parts import App
     from remote.connect.base import Host
+    from remote.facts.base import Answers, Fact
     from remote.facts.memory import Memory
     from remote.findings.cases import Case
 
@@ -134,16 +135,13 @@ class Follower:
 
     async def first_sight(self) -> None:
         """A host watched for the first time: one message for its last 24 hours, and the cursor to go on from."""
-        since = self.clock.now() - LOOK_BACK
-        past = kills_since(since)
-        answers = await self.host.ask(past, UNITS, PROCESSES)
-        journal = answers[past]
+        fact = past(self.clock.now(), LOOK_BACK)
+        answers = await self.host.ask(fact, *BESIDE)
+        journal = answers[fact]
         if not isinstance(journal, Journal):
             raise HostError("no-journal", journal.why)
-        units, processes = _facts(answers)
-        found = death.kills(journal.entries, units=units, processes=processes, first_writers=journal.first_writers)
         marks = [Mark(stream, journal.last_cursor) for stream in (SYSTEM, PROGRAMS)]
-        await self.rule.keep(self.name, found, *marks, batch=f"first:{self.name}")
+        await self.rule.keep(self.name, (), *marks, missed=judged(journal, answers), batch=f"first:{self.name}")
 
     async def ask_for_claims(self) -> tuple[Kill, ...]:
         """Ask the host about what programs claimed; gives the kills that it bears out. Raises HostError."""
@@ -152,7 +150,8 @@ class Follower:
             return ()
         units = sorted({claim.unit for claim in claims})
         pids = sorted({claim.pid for claim in claims if claim.pid is not None})
-        seen = await self.ask(witness(units, pids))
+        question = witness(units, pids)
+        seen = (await self.ask(question))[question]
         if isinstance(seen, Unreadable):
             raise HostError("unreadable", seen.why)
         return self.autopsy.witness(seen, self.clock.now())
@@ -188,22 +187,16 @@ class Follower:
 
     async def since(self) -> Since:
         """Now, by our clock and by the host's."""
-        at = self.clock.now()
+        at, question = self.clock.now(), witness((), ())
         try:
-            seen = await self.ask(witness((), ()))
+            seen = (await self.ask(question)).readable(question)
         except HostError:
             return Since(at)
-        return Since(at, seen.boot_id, seen.uptime_s) if isinstance(seen, Witness) else Since(at)
+        return Since(at, seen.boot_id, seen.uptime_s) if seen else Since(at)
 
-    async def ask(self, fact: Fact[Witness]) -> Witness | Unreadable:
-        """One quick question. Raises HostError, also when it takes too long."""
-        try:
-            async with asyncio.timeout(ASK_S):
-                answers = await self.host.ask(fact)
-        except TimeoutError:
-            raise HostError("timeout", T("{host} did not answer in time.", host=Mono(self.name))) from None
-        found: Witness | Unreadable = answers[fact]
-        return found
+    async def ask(self, *facts: Fact[Any], within_s: float = ASK_S) -> Answers:
+        """One question. Raises HostError, also when it takes too long."""
+        return await self._app.fleet.ask_within(within_s, self.name, *facts)
 
     def heard(self, entry: Entry) -> None:
         """A service starts or ends, says systemd: who speaks for it may be another process now."""
@@ -226,11 +219,10 @@ class Follower:
     async def _who_speaks(self) -> bool:
         """Ask who the main processes are; whether that changed whom to listen to."""
         try:
-            async with asyncio.timeout(6 * ASK_S):
-                answers = await self.host.ask(UNITS, PROCESSES)
-        except (HostError, TimeoutError):
+            answers = await self.ask(UNITS, PROCESSES, within_s=6 * ASK_S)
+        except HostError:
             return False
-        units, processes = _facts(answers)
+        units, processes = answers.readable(UNITS), answers.readable(PROCESSES)
         if units is None:
             return False
         self.autopsy.learn(units, processes)
@@ -390,10 +382,7 @@ class Stream:
             now = tuple(kill for kill in found if not self._since.missed(kill))
             cursor = self._safe if self._name == PROGRAMS else self._cursor
             mark = Mark(self._name, cursor, self._boot_id, self._gap if missed or not self.listening else "")
-            if missed:
-                await self._all.rule.keep(self._all.name, missed, *(() if now else (mark,)), batch=self._gap)
-            if now or not missed:
-                await self._all.rule.keep(self._all.name, now, mark)
+            await self._all.rule.keep(self._all.name, now, mark, missed=missed, batch=self._gap)
         self._saved_at = self._all.clock.now()
 
     def _noticed(self, notice: Notice) -> None:
@@ -439,8 +428,3 @@ async def _ended(*tasks: asyncio.Task[None] | None) -> None:
     for task in going:
         task.cancel()
     await asyncio.gather(*going, return_exceptions=True)
-
-
-def _facts(answers: Answers) -> tuple[Units | None, Processes | None]:
-    units, processes = answers[UNITS], answers[PROCESSES]
-    return (units if isinstance(units, Units) else None), (processes if isinstance(processes, Processes) else None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from typing import TYPE_CHECKING, Any
 
 from handlers.command import Refused, Usage
 from remote.connect import open_host
 from remote.connect.base import Target
+from remote.errors import HostError
 from remote.text import Listing, Mono, T
 
 if TYPE_CHECKING:
@@ -74,6 +76,14 @@ class Fleet:
     async def ask(self, host: str, *facts: Fact[Any]) -> Answers:
         """See handlers/ports/hosts.py."""
         return await self.host(host).ask(*facts)
+
+    async def ask_within(self, limit_s: float, host: str, *facts: Fact[Any]) -> Answers:
+        """Ask, and wait no longer than that. Raises HostError, of the kind `timeout` when it takes longer."""
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self.ask(host, *facts)
+        except TimeoutError:
+            raise HostError("timeout", T("{host} did not answer in time.", host=Mono(host))) from None
 
     async def close(self) -> None:
         """End all connections."""

@@ -11,18 +11,18 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from bot._lean import give_back
-from bot.alerts.kills import KillRule
 from bot.alerts.memory import MemoryRule
 from bot.follow import Follower
-from handlers.cards.host import Use, uses
+from handlers.cards.host import NO_UNITS, Use, uses
 from remote.errors import HostError
 from remote.facts.memory import MEMORY, Memory
-from remote.facts.processes import PROCESSES, Processes
-from remote.facts.units import UNITS, Units
+from remote.facts.processes import PROCESSES
+from remote.facts.units import UNITS
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from bot.alerts.kills import KillRule
     from bot.parts import App
 
 log = structlog.get_logger(__name__)
@@ -36,11 +36,11 @@ WHO_S = 5.0
 class Watch:
     """Samples and streams, as long as the process lives."""
 
-    def __init__(self, app: App) -> None:
-        """Nothing runs before `start`."""
+    def __init__(self, app: App, rule: KillRule) -> None:
+        """Nothing runs before `start`. `rule` keeps the kills."""
         self._app = app
         self._memory = MemoryRule(app.settings, app.store, app.outbox, app.clock, self._who_holds)
-        self._kills = KillRule(app.settings, app.store, app.outbox, app.clock, app.book.killed)
+        self._kills = rule
         self._followers = {host: Follower(host, app, self._kills) for host in app.settings.hosts}
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         self._streams: list[asyncio.Task[None]] = []
@@ -103,14 +103,11 @@ class Watch:
     async def _who_holds(self, host: str) -> tuple[Use, ...]:
         """Who holds the memory; nobody when the host does not say in time: an alert never waits for its details."""
         try:
-            async with asyncio.timeout(WHO_S):
-                answers = await self._app.fleet.ask(host, PROCESSES, UNITS)
-        except (HostError, TimeoutError):
+            answers = await self._app.fleet.ask_within(WHO_S, host, PROCESSES, UNITS)
+        except HostError:
             return ()
-        processes, units = answers[PROCESSES], answers[UNITS]
-        if not isinstance(processes, Processes):
-            return ()
-        return uses(processes, units if isinstance(units, Units) else Units(()))
+        processes = answers.readable(PROCESSES)
+        return uses(processes, answers.readable(UNITS) or NO_UNITS) if processes else ()
 
     def _say_down(self, host: str, kind: str) -> None:
         """Once when it goes (a log that repeats itself is not read)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from handlers.cards.choose import button_rows
 from handlers.cards.failure import needed
@@ -31,14 +30,15 @@ from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Button, Fold, Line, Meter, Reply, Title
 from handlers.request import Request
 from remote.facts.base import Answers, Fact, Unreadable
-from remote.facts.journal import Journal, kills_since
+from remote.facts.journal import Journal
 from remote.facts.memory import MEMORY, Memory
 from remote.facts.processes import PROCESSES, Processes
 from remote.facts.schedules import SCHEDULES, Schedules
 from remote.facts.units import UNITS, Units
-from remote.findings import death, duplicates, pressure, schedules, sizing
+from remote.findings import duplicates, pressure, schedules, sizing
 from remote.findings.base import Finding, Severity
-from remote.findings.death import Kill
+from remote.findings.kill import Kill
+from remote.findings.past import DAY, judged, past
 from remote.policy import Policy
 from remote.text import Listing, Mono, N, Span, T, Text
 
@@ -103,7 +103,7 @@ class Sight:
 async def run(request: Request, *, hosts: Hosts, clock: Clock) -> Reply:
     """Ask all facts of each host in one question."""
     chosen = hosts.choose(request, request.words)
-    kills = replace(kills_since(clock.now() - timedelta(hours=24)), deadline_s=PATIENCE_S)
+    kills = replace(past(clock.now(), DAY), deadline_s=PATIENCE_S)
 
     async def look(host: str) -> Part:
         answers = await hosts.ask(host, MEMORY, PROCESSES, UNITS, SCHEDULES, kills)
@@ -131,7 +131,7 @@ def judge(host: str, answers: Answers, kills_fact: Fact[Journal], policy: Policy
         *sizing.sizing(memory, known_units, known, policy),
         *unread({"processes": processes, "units": units, "schedules": timers, "journal": journal}),
     ]
-    dead = None if isinstance(journal, Unreadable) else tuple(death.kills(journal.entries, units=known_units))
+    dead = None if isinstance(journal, Unreadable) else judged(journal, answers)
     partial = "" if isinstance(journal, Unreadable) else journal.partial
     if not dead and "own" in partial.split():
         dead = None  # who sees only his own messages does not know that nobody was killed

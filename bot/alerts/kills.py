@@ -73,27 +73,31 @@ class KillRule:
             row = (await tx.execute(query)).one_or_none()
         return None if row is None else Mark(stream, row.cursor, row.boot_id, row.gap)
 
-    async def keep(self, host: str, found: Sequence[Kill], *marks: Mark, batch: str = "") -> None:
+    async def keep(self, host: str, found: Sequence[Kill], *marks: Mark, missed: Sequence[Kill] = (), batch: str = "") -> None:
         """Keep kills (new ones, or known ones with more evidence) and how far was read to find them, in one transaction.
 
-        `batch` is the message that tells what was missed; empty for what happens now. What users stage in slices of their own
-        is counted after the others were told: it never uses up their room.
+        `missed` are those of a time when nobody listened, which the message `batch` tells. What users stage in slices of their
+        own is counted after the others were told: it never uses up their room.
         """
         ours, theirs = staged.apart(found)
-        if ours and theirs:
-            await self._keep(host, ours, (), (), batch)
-            ours = ()
-        await self._keep(host, ours, theirs, marks, batch)
+        old, theirs_too = staged.apart(missed)
+        if (ours or old) and (theirs or theirs_too):
+            await self._keep(host, ours, old, batch, (), ())
+            ours = old = ()
+        await self._keep(host, ours, old, batch, (*theirs_too, *theirs), marks)
 
-    async def _keep(self, host: str, ours: Sequence[Kill], theirs: Sequence[Kill], marks: Sequence[Mark], batch: str) -> None:
+    async def _keep(
+        self, host: str, ours: Sequence[Kill], missed: Sequence[Kill], batch: str, theirs: Sequence[Kill], marks: Sequence[Mark]
+    ) -> None:
         async with self._store.begin() as tx:
-            await self.add(tx, host, ours, batch=batch)
+            await self.add(tx, host, missed, batch=batch)
+            await self.add(tx, host, ours)
             if theirs:
                 await staged.count(tx, host, theirs, self._clock.now())
                 await staged.show(tx, host, self._settings, self._outbox, self._clock.now())
             for mark in marks:
                 await self._save(tx, host, mark)
-        if ours or theirs:
+        if ours or missed or theirs:
             self._outbox.wake()
 
     async def add(self, tx: AsyncConnection, host: str, found: Sequence[Kill], *, batch: str = "") -> tuple[str, ...]:

@@ -21,11 +21,7 @@ from bot.hooks.words import Report
 from bot.store.tables import hooks, meta
 from remote.errors import HostError
 from remote.facts.base import Unreadable
-from remote.facts.journal import kills_since
-from remote.facts.processes import PROCESSES
-from remote.facts.units import UNITS
-from remote.findings import death
-from remote.text import Mono, T, Text
+from remote.findings.past import BESIDE, judged, past
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,7 +29,8 @@ if TYPE_CHECKING:
     from bot.alerts.kills import KillRule
     from bot.parts import App
     from handlers.reply import Reply
-    from remote.findings.death import Kill
+    from remote.findings.kill import Kill
+    from remote.text import Text
 
 log = structlog.get_logger(__name__)
 
@@ -204,22 +201,13 @@ class Asker:
 
     async def _see(self, host: str, since: datetime) -> Seen:
         """What the host itself says. Raises HostError."""
-        journal_fact = kills_since(since)
-        try:
-            async with asyncio.timeout(LOOK_S):
-                answers = await self._app.fleet.ask(host, journal_fact, UNITS, PROCESSES)
-        except TimeoutError:
-            raise HostError("timeout", T("{host} did not answer in time.", host=Mono(host))) from None
-        journal, units, processes = answers[journal_fact], answers[UNITS], answers[PROCESSES]
+        now = self._app.clock.now()
+        fact = past(now, now - since)
+        answers = await self._app.fleet.ask_within(LOOK_S, host, fact, *BESIDE)
+        journal = answers[fact]
         if isinstance(journal, Unreadable):
             raise HostError("unreadable", journal.why)
-        found = death.kills(
-            journal.entries,
-            units=None if isinstance(units, Unreadable) else units,
-            processes=None if isinstance(processes, Unreadable) else processes,
-            first_writers=journal.first_writers,
-        )
-        return Seen(evidence(found), journal.partial)
+        return Seen(evidence(judged(journal, answers)), journal.partial)
 
     async def _later(self, host: str, rows: Sequence[Any], why: Text) -> None:
         """The host does not answer: ask again, for as long as that is of use."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
+    from bot.alerts.kills import KillRule
     from bot.hooks.asker import Asker
     from bot.hooks.server import Server
     from bot.parts import App
@@ -21,9 +22,10 @@ DRAIN_S = 5.0
 class Hooks:
     """Starts and stops with the process."""
 
-    def __init__(self, app: App) -> None:
-        """Nothing listens before `start`."""
+    def __init__(self, app: App, rule: KillRule) -> None:
+        """Nothing listens before `start`. `rule` keeps what is found."""
         self._app = app
+        self._rule = rule
         self._tasks: list[asyncio.Task[None]] = []
         self._server: Server | None = None
         self._asker: Asker | None = None
@@ -38,13 +40,12 @@ class Hooks:
         settings = self._app.settings.hooks
         if settings is None:
             return
-        from bot.alerts.kills import KillRule
         from bot.hooks import sources
         from bot.hooks.asker import Asker
         from bot.hooks.server import Server
 
         app, found = self._app, sources(settings)
-        self._asker = Asker(app, found, KillRule(app.settings, app.store, app.outbox, app.clock, app.book.killed))
+        self._asker = Asker(app, found, self._rule)
         self._server = Server(found, self._asker.take, app.clock)
         self._tasks = [asyncio.create_task(self._asker.run(), name="hooks")]
         if not await self._open(settings.address):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from handlers.cards.failure import needed
@@ -12,48 +11,37 @@ from handlers.cards.kill import newest_first
 from handlers.ports.history import History
 from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Line, Title
-from remote.facts.base import Answers, Fact, Unreadable
-from remote.facts.journal import Journal, kills_since
+from remote.facts.base import Answers, Fact
+from remote.facts.journal import Journal
 from remote.facts.memory import MEMORY
 from remote.facts.processes import PROCESSES
 from remote.facts.units import UNITS
-from remote.findings import death
-from remote.findings.death import Kill
+from remote.findings.kill import Kill
 from remote.findings.lines import kernel_made
+from remote.findings.past import BESIDE, judged, past
 from remote.text import Mono, N, Span, T, Text, Value
 
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 EVER = timedelta(days=3660)
 """No journal goes back further."""
-LONG_S = 120.0  # for going through more than a day of it
 
 
 class Inquest:
     """The journal of one host from `window` ago on, with what tells who spoke and what the processes were."""
 
     def __init__(self, host: str, fact: Fact[Journal], answers: Answers, window: timedelta) -> None:
-        """`answers` has MEMORY, UNITS, PROCESSES and `fact`. Raises HostError where the journal could not be read."""
+        """`answers` has the facts of `BESIDE` and `fact`. Raises HostError where the journal could not be read."""
         self.host = host
         self.window = window
         self._journal = needed(host, answers, fact)
         self._answers = answers
-        self.kills = newest_first(self._judged())
-
-    def _judged(self) -> tuple[Kill, ...]:
-        units, processes, memory = self._answers[UNITS], self._answers[PROCESSES], self._answers[MEMORY]
-        return death.kills(
-            self._journal.entries,
-            units=None if isinstance(units, Unreadable) else units,
-            processes=None if isinstance(processes, Unreadable) else processes,
-            first_writers=self._journal.first_writers,
-            counted=0 if isinstance(memory, Unreadable) else memory.oom_kills or 0,
-        )
+        self.kills = newest_first(judged(self._journal, answers))
 
     @property
     def machine_bytes(self) -> int | None:
         """The machine's memory; None where it could not be read."""
-        memory = self._answers[MEMORY]
-        return None if isinstance(memory, Unreadable) else memory.total_bytes
+        memory = self._answers.readable(MEMORY)
+        return memory.total_bytes if memory else None
 
     def of(self, pid: int) -> tuple[Kill, ...]:
         """The kills of this process id; a pid is used again in time, so there may be several."""
@@ -91,8 +79,8 @@ class Inquest:
 
     def _lost(self) -> int:
         """How many kills the kernel has counted that no line tells of, where the window holds all of this boot."""
-        memory, processes = self._answers[MEMORY], self._answers[PROCESSES]
-        if isinstance(memory, Unreadable) or isinstance(processes, Unreadable) or memory.oom_kills is None:
+        memory, processes = self._answers.readable(MEMORY), self._answers.readable(PROCESSES)
+        if memory is None or processes is None or memory.oom_kills is None:
             return 0
         if memory.uptime_s > self.window.total_seconds():
             return 0
@@ -102,15 +90,14 @@ class Inquest:
 
     def _unread(self) -> Iterator[Line]:
         """What else could not be read, and what that costs."""
-        units, processes = self._answers[UNITS], self._answers[PROCESSES]
-        if isinstance(units, Unreadable):
+        if self._answers.readable(UNITS) is None:
             yield Line(T("The units could not be read: what only a program's own log tells may be missed."))
-        if isinstance(processes, Unreadable):
+        if self._answers.readable(PROCESSES) is None:
             yield Line(T("The processes could not be read: I cannot tell which of those that were named still live."))
 
     def _counters(self) -> Iterator[Line]:
-        memory = self._answers[MEMORY]
-        if isinstance(memory, Unreadable) or memory.oom_kills is None:
+        memory = self._answers.readable(MEMORY)
+        if memory is None or memory.oom_kills is None:
             yield Line(T("The kernel's own count of OOM kills could not be read."))
             return
         up = Span(memory.uptime_s)
@@ -131,9 +118,7 @@ def length(window: timedelta) -> Value:
 
 async def inquire(hosts: Hosts, history: History, host: str, now: datetime, window: timedelta) -> Inquest:
     """Ask for what was killed in the `window` before `now`, and judge it. Raises HostError."""
-    fact = kills_since(now - window)
-    if window > DAY:
-        fact = replace(fact, deadline_s=LONG_S)
-    found = Inquest(host, fact, await hosts.ask(host, MEMORY, UNITS, PROCESSES, fact), window)
+    fact = past(now, window)
+    found = Inquest(host, fact, await hosts.ask(host, *BESIDE, fact), window)
     found.kills = await history.told(host, found.kills, now - window)
     return found

@@ -35,15 +35,6 @@ _OTHER_TELLINGS = (
     "TaskOOM", "using the force", "OOMKilled", "exit_status:137",
 )  # fmt: skip
 SYSTEM_TELLINGS = (*KERNEL_TELLINGS, *_SYSTEMD_TELLINGS, *_AUDIT_TELLINGS, *_OTHER_TELLINGS)
-# gunicorn, celery, uWSGI, uvicorn, php-fpm, PostgreSQL, Redis, puma, rq, dramatiq, supervisord, nginx
-PROGRAM_TELLINGS = (
-    "was sent (SIG|code)", "was terminated (due to|by) signal", "WORKER TIMEOUT", "exited with .signal", "WorkerLostError",
-    "(Hard|Soft) time limit", "exceeding memory limit", "(Warm|Cold) shutdown", "killed by signal", "HARAKIRI", "NO MERCY",
-    "exited on signal", "terminated by (signal|SIGKILL)", "[Tt]erminating timed out worker", "Work-horse terminated",
-    "exited unexpectedly", "Booting worker with pid", "Worker exiting", "Handling signal", "Shutting down: Master",
-    "[(]pid:[0-9]+[)] exited with code", "Child process [[][0-9]+[]] died", "[(]PID: [0-9]+[)] booted",
-)  # fmt: skip
-
 _KILLERS = ("systemd-oomd", "earlyoom", "nohang", "nohang-desktop")
 # Only what they say themselves: what a container writes may reach the journal through them, by another transport.
 _CONTAINERS = ("docker", "snap.docker.dockerd", "containerd")
@@ -338,7 +329,7 @@ sift_programs() {
     { unit = value("_SYSTEMD_UNIT") }
     unit ~ /"(session-|user@)[^"]*"$/ { next }
     {
-      who = unit value("_PID") ($0 ~ /Booting worker|Worker exiting|Handling signal/)
+      who = unit value("_PID") ($0 ~ /Booting worker|Worker exiting/)
       if (count[who]++ < 300 && (left -= length($0) + 1) >= 0) print
       else cut = 1
     }

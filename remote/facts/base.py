@@ -55,6 +55,11 @@ class Answers:
         value: A | Unreadable = self._values[fact]
         return value
 
+    def readable(self, fact: Fact[A]) -> A | None:
+        """The answer to `fact`; None when it could not be read. KeyError when it was not asked."""
+        answer = self[fact]
+        return None if isinstance(answer, Unreadable) else answer
+
     def __contains__(self, fact: object) -> bool:
         """Whether `fact` was asked."""
         return fact in self._values

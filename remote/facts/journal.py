@@ -18,7 +18,6 @@ from remote.facts._journal_scripts import (
     INSTEAD,
     NARROW,
     PAST_INSTEAD,
-    PROGRAM_TELLINGS,
     SEEK,
     SIFT,
     SIFT_PROGRAMS,
@@ -157,15 +156,15 @@ def system_watch(cursor: str | None) -> str:
     return start + INSTEAD.replace("@PLACE@", known.text if known else "") + _seek(known, SYSTEM_MATCHES) + FOLLOW
 
 
-def programs_watch(cursor: str | None, speakers: Sequence[Speaker], tellings: Sequence[str] = ()) -> str:
+def programs_watch(cursor: str | None, speakers: Sequence[Speaker], tellings: Sequence[str]) -> str:
     """A script that prints for ever what these main processes say of their children, and nothing else of their units.
 
-    `tellings` are parts of an extended regular expression, one of which a line must match (without: all programs that are
-    known); no quote, no backslash, and no `^` or `$`, since a host without PCRE2 looks through raw JSON. Without speakers it only
-    tells where to begin, and waits. Raises ValueError for what is no unit, no pid or no such expression.
+    `tellings` are parts of an extended regular expression, one of which a line must match (`remote.services.tellings`); no
+    quote, no backslash, and no `^` or `$`, since a host without PCRE2 looks through raw JSON. Without speakers it only tells
+    where to begin, and waits. Raises ValueError for what is no unit, no pid or no such expression.
     """
     matches = " + ".join(_match(speaker) for speaker in speakers) or _NOBODY
-    start = START + CLOCK + NARROW + _telling(_checked(tellings) or PROGRAM_TELLINGS)
+    start = START + CLOCK + NARROW + _telling(_checked(tellings))
     return start + ALONE + _seek(place(cursor), matches) + (FOLLOW if speakers else SILENT)
 
 
@@ -235,7 +234,7 @@ exit 0
 )
 
 
-def kills_since(since: datetime, tellings: Sequence[str] = ()) -> Fact[Journal]:
+def kills_since(since: datetime, tellings: Sequence[str]) -> Fact[Journal]:
     """All entries from `since` (aware) on that may tell of a kill. Slow: it goes through the journal.
 
     The script starts at the full hour, so that a question asked again and again is the same text for the shell. `tellings` are as
@@ -245,7 +244,7 @@ def kills_since(since: datetime, tellings: Sequence[str] = ()) -> Fact[Journal]:
     values = {
         "@SINCE@": f"@{start_s}",
         "@MATCHES@": SYSTEM_MATCHES,
-        "@PROGRAMS@": "|".join(_checked(tellings) or PROGRAM_TELLINGS),
+        "@PROGRAMS@": "|".join(_checked(tellings)),
     }
     start = START + CLOCK + _telling(SYSTEM_TELLINGS) + SIFT + SIFT_PROGRAMS
     script = start + 'if [ -z "$none" ]; then\n' + _filled(_KILLS, values) + WRITERS + "fi\n" + PAST_INSTEAD

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
+from sqlalchemy.exc import IntegrityError
 
 from bot.alerts.kills import FINAL_S, KEEP, STORM_S, KillRule, Mark
 from bot.alerts.rows import dump_kill, load_kill
@@ -67,7 +68,8 @@ class Coroner:
     told: list[str] = field(default_factory=list)
 
     async def keep(self, *found: Kill, host: str = "prod", batch: str = "") -> None:
-        await self.rule.keep(host, found, Mark("system", f"cursor {len(self.told)}", BOOT), batch=batch)
+        mark = Mark("system", f"cursor {len(self.told)}", BOOT)
+        await self.rule.keep(host, () if batch else found, mark, missed=found if batch else (), batch=batch)
         self.told.append(host)
         await self.outbox.drained()
 
@@ -368,6 +370,24 @@ async def test_the_real_one_is_told_before_the_staged_ones_of_its_batch(coroner:
     await coroner.keep(*(by_user(n) for n in range(50)), kill(5000, **KERNEL), *(by_user(n) for n in range(50, 100)))
 
     assert "site.service" in coroner.titles()[0]
+
+
+async def test_what_the_store_refused_once_counts_once(coroner: Coroner) -> None:
+    async with coroner.store.begin() as tx:
+        await tx.execute(
+            text("CREATE TRIGGER no BEFORE INSERT ON staged WHEN new.uid = 1001 BEGIN SELECT RAISE(ABORT, 'full'); END")
+        )
+    missed, now, mark = (kill(100, -3600), by_user(101, -3600)), (kill(200), by_user(201, uid=1001)), Mark("system", "c")
+    with pytest.raises(IntegrityError, match="full"):
+        await coroner.rule.keep("prod", now, mark, missed=missed, batch="missed:prod:1")
+    async with coroner.store.begin() as tx:
+        assert (await tx.execute(select(staged.c.number))).all() == []
+        await tx.execute(text("DROP TRIGGER no"))
+    await coroner.rule.keep("prod", now, mark, missed=missed, batch="missed:prod:1")
+
+    async with coroner.store.connect() as tx:
+        assert (await tx.execute(select(staged.c.number))).scalars().all() == [1, 1]
+    assert [row.pid for row in await coroner.rows()] == [100, 200]
 
 
 async def test_more_about_a_staged_kill_is_no_second_one(coroner: Coroner) -> None:

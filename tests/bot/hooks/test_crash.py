@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bot.alerts.kills import KillRule
 from bot.app import build
 from bot.hooks.service import Hooks
 from bot.outbox import Outbox
@@ -55,7 +56,7 @@ async def mortal(url: str, sentry: Sentry, chat: MortalChat, life: Life) -> Asyn
         store = MortalStore(whole.store, life)
         app = replace(whole, store=store, outbox=Outbox(store, {"console": chat}, clock))
         app.fleet._open["prod"] = host
-        hooks = Hooks(app)
+        hooks = Hooks(app, KillRule(app.settings, app.store, app.outbox, app.clock, app.book.killed))
         sender = asyncio.create_task(app.outbox.run())
         await hooks.start()
         yield World(app, hooks, chat, host, sentry, clock)

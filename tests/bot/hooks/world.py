@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 from sqlalchemy import func, select
 
+from bot.alerts.kills import KillRule
 from bot.app import build
 from bot.hooks.service import Hooks
 from bot.i18n import render
@@ -204,7 +205,7 @@ async def living(
     chat = chat or MemoryChat()
     async with build(change(settings(store_url, sentry, **more)), {"console": chat}, clock) as app:
         app.fleet._open["prod"] = host
-        hooked = Hooks(app)
+        hooked = Hooks(app, KillRule(app.settings, app.store, app.outbox, app.clock, app.book.killed))
         sender = asyncio.create_task(app.outbox.run())
         await hooked.start()
         try:

@@ -25,6 +25,7 @@ from remote.facts.journal import (
     system_watch,
     unit_log,
 )
+from remote.services import tellings
 from tests.remote.facts.recorded import RECORDED, SHELLS, asked, recorded
 
 CURSOR = "s=36f4;i=241;b=9f87;m=1e0d;t=660fa390ed6ff;x=6a94"
@@ -158,7 +159,9 @@ def test_an_entry_found_twice_is_one_and_the_last_cursor_is_not_an_entry() -> No
 def test_older_entries_are_left_out() -> None:
     output = "= entries\n" + line(MESSAGE="m").decode()
     for shift, count in ((-1, 1), (1, 0)):
-        answer = kills_since(datetime(2026, 11, 23, 23, 47, 55, 628287, tzinfo=UTC) + timedelta(microseconds=shift)).parse(output)
+        answer = kills_since(
+            datetime(2026, 11, 23, 23, 47, 55, 628287, tzinfo=UTC) + timedelta(microseconds=shift), tellings()
+        ).parse(output)
         assert isinstance(answer, Journal)
         assert len(answer.entries) == count
 
@@ -181,7 +184,7 @@ def test_a_broken_clock_is_unparsable(clock: str) -> None:
 
 def test_no_journal_says_so() -> None:
     for kind in ("missing", "denied"):
-        answer = kills_since(LONG_AGO).parse(f"! {kind} the journal\n")
+        answer = kills_since(LONG_AGO, tellings()).parse(f"! {kind} the journal\n")
         assert isinstance(answer, Unreadable)
         assert answer.kind == kind
 
@@ -200,13 +203,13 @@ def test_what_is_no_units_name_never_reaches_a_shell(unit: str) -> None:
 @pytest.mark.parametrize("unit", ["", "-x", "a'b", "a b", "a;b", "a\nb", "é.service", "x" * 256, "$(id)"])
 def test_no_speaker_brings_anything_into_a_shell(unit: str) -> None:
     with pytest.raises(ValueError, match="not a unit's name"):
-        programs_watch(None, [Speaker(unit, 1)])
+        programs_watch(None, [Speaker(unit, 1)], tellings())
 
 
 @pytest.mark.parametrize("pid", [0, -1, 1 << 22])
 def test_no_speaker_has_an_impossible_pid(pid: int) -> None:
     with pytest.raises(ValueError, match="not a pid"):
-        programs_watch(None, [Speaker("a.service", pid)])
+        programs_watch(None, [Speaker("a.service", pid)], tellings())
 
 
 @pytest.mark.parametrize("telling", ["", "a'b", 'a"b', "a\\b", "a\nb", "é", "x" * 401, "a(b", "[a"])
@@ -247,13 +250,16 @@ def test_a_reader_knows_where_it_began() -> None:
     ],
 )
 def test_a_cursor_of_any_kind_says_when_it_was(cursor: str, since_s: int) -> None:
-    for script in (system_watch(cursor), programs_watch(cursor, ())):
+    for script in (system_watch(cursor), programs_watch(cursor, (), tellings())):
         assert f"since={since_s}\n" in script
 
 
 @given(st.text() | st.from_regex(r"(?:kmsg|syslog):[0-9a-f:;' ]*") | st.from_regex(r"[a-z]=[0-9a-f;=' ]*"))
 def test_no_cursor_brings_anything_into_a_shell(cursor: str) -> None:
-    for script, plain in ((system_watch(cursor), system_watch(None)), (programs_watch(cursor, ()), programs_watch(None, ()))):
+    for script, plain in (
+        (system_watch(cursor), system_watch(None)),
+        (programs_watch(cursor, (), tellings()), programs_watch(None, (), tellings())),
+    ):
         assert [script.count(char) for char in "'\"$`\\\n"] == [plain.count(char) for char in "'\"$`\\\n"]
 
 
@@ -287,9 +293,9 @@ def test_no_cursor_or_a_false_one_starts_from_now(cursor: str | None) -> None:
     [
         system_watch(None),
         system_watch(CURSOR),
-        programs_watch(None, ()),
-        programs_watch(CURSOR, [Speaker("a.service", 1), Speaker(r"b@\x2d.service", 2)]),
-        kills_since(LONG_AGO).script,
+        programs_watch(None, (), tellings()),
+        programs_watch(CURSOR, [Speaker("a.service", 1), Speaker(r"b@\x2d.service", 2)], tellings()),
+        kills_since(LONG_AGO, tellings()).script,
         unit_log("a.service", 1).script,
     ],
 )
@@ -299,6 +305,6 @@ def test_every_shell_reads_the_scripts(shell: tuple[str, ...], script: str) -> N
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_this_machine_gives_a_journal_or_says_why_not(shell: tuple[str, ...], tmp_path: Path) -> None:
-    fact = kills_since(datetime.now(UTC) - timedelta(hours=1))
+    fact = kills_since(datetime.now(UTC) - timedelta(hours=1), tellings())
     answer = fact.parse(asked(fact, shell, tmp_path))
     assert answer.kind in {"missing", "denied"} if isinstance(answer, Unreadable) else isinstance(answer, Journal)

@@ -11,12 +11,13 @@ import pytest
 
 from remote.facts.base import Unreadable
 from remote.facts.journal import Entry, Journal, kills_since
+from remote.services import tellings
 from tests.remote.facts.recorded import RECORDED, SHELLS
 from tests.remote.facts.watched import BOOT, BOOT_US, KERNEL, NOW_S, UP_S, Host, Log, Real, StandIn
 
 S = 1_000_000
 NOW = datetime.fromtimestamp(NOW_S, UTC)
-FACT = kills_since(NOW - timedelta(hours=24))
+FACT = kills_since(NOW - timedelta(hours=24), tellings())
 STARTED = {"_PID": "1", "_TRANSPORT": "journal", "MESSAGE_ID": "39f53479d3a045ac8e11786248231fbf"}
 
 pytestmark = pytest.mark.parametrize("shell", SHELLS)

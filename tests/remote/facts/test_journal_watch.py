@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from remote.facts.journal import Entry, Speaker, programs_watch, system_watch
+from remote.services import tellings
 from tests.remote.facts.recorded import SHELLS
 from tests.remote.facts.watched import BOOT, BOOT_US, KERNEL, NOW_S, OLD_BOOT, UP_S, Host, Log, Real, StandIn
 
@@ -255,7 +256,7 @@ def test_only_main_processes_are_heard_of_programs(shell: tuple[str, ...], log: 
             "WORKER TIMEOUT (pid:3)", {"_PID": str(speaker.pid), "_SYSTEMD_UNIT": "other.service"}, up_us=10 * number * S + 3
         )
     oom(log, 4, 40 * S)
-    with host.watching(shell, programs_watch(begin, (WEB, WORKER)), begin) as watching:
+    with host.watching(shell, programs_watch(begin, (WEB, WORKER), tellings()), begin) as watching:
         assert watching.said(2) == ["WORKER TIMEOUT (pid:1)", "WORKER TIMEOUT (pid:2)"]
         log.write("WORKER TIMEOUT (pid:5)", {"_PID": "10", "_SYSTEMD_UNIT": "web.service"}, up_us=50 * S)
         assert watching.said(1) == ["WORKER TIMEOUT (pid:5)"]
@@ -274,7 +275,7 @@ def test_a_unit_with_a_journal_of_its_own_is_heard(shell: tuple[str, ...], stand
     begin = stand_in.write("chatter", CHATTER, up_us=1 * S)
     fields = {"_PID": "10", "_SYSTEMD_UNIT": "web.service"}
     stand_in.store.write("WORKER TIMEOUT (pid:1)", at_us=BOOT_US + 2 * S, monotonic_us=2 * S, namespace="web", fields=fields)
-    with host.watching(shell, programs_watch(begin, (WEB,)), begin) as watching:
+    with host.watching(shell, programs_watch(begin, (WEB,), tellings()), begin) as watching:
         assert watching.said(1) == ["WORKER TIMEOUT (pid:1)"]
         stand_in.store.write("WORKER TIMEOUT (pid:2)", at_us=BOOT_US + 3 * S, monotonic_us=3 * S, namespace="web", fields=fields)
         assert watching.said(1) == ["WORKER TIMEOUT (pid:2)"]
@@ -282,7 +283,7 @@ def test_a_unit_with_a_journal_of_its_own_is_heard(shell: tuple[str, ...], stand
 
 def test_without_speakers_it_tells_where_to_begin_and_waits(shell: tuple[str, ...], stand_in: StandIn, host: Host) -> None:
     cursor = stand_in.write("chatter", CHATTER, up_us=1 * S)
-    with host.watching(shell, programs_watch(None, ())) as watching:
+    with host.watching(shell, programs_watch(None, (), tellings())) as watching:
         assert watching.said(1) == [f"= begin {cursor}"]
         assert watching.running
 
@@ -292,7 +293,7 @@ def test_without_speakers_nobody_is_heard_after_a_reboot_either(shell: tuple[str
     cursor = stand_in.write("WORKER TIMEOUT (pid:1)", fields, up_us=1 * S, boot_id=OLD_BOOT, at_us=BOOT_US - 10 * S)
     stand_in.write("WORKER TIMEOUT (pid:2)", fields, up_us=2 * S)
     host.program("sleep", "echo '= waits'; exec /bin/sleep 60")
-    script = programs_watch(cursor, ()).replace("sleep 3600", f"{host.folder}/bin/sleep 3600")
+    script = programs_watch(cursor, (), tellings()).replace("sleep 3600", f"{host.folder}/bin/sleep 3600")
     with host.watching(shell, script, cursor) as watching:
         assert watching.running
         assert watching.line() == b"= waits"
@@ -300,7 +301,7 @@ def test_without_speakers_nobody_is_heard_after_a_reboot_either(shell: tuple[str
 
 def test_programs_cannot_be_heard_without_a_journal(shell: tuple[str, ...], host: Host) -> None:
     host.program("journalctl", "echo 'No journal files were found.' >&2")
-    with host.watching(shell, programs_watch(None, (WEB,))) as watching:
+    with host.watching(shell, programs_watch(None, (WEB,), tellings())) as watching:
         assert watching.rest() == ["= none missing the journal"]
 
 
@@ -308,7 +309,7 @@ def test_ones_own_programs_are_heard_without_rights(shell: tuple[str, ...], stan
     (stand_in.store.folder / "hint").write_text("Hint: You are currently not seeing messages from other users and the system.\n")
     cursor = stand_in.write("WORKER TIMEOUT (pid:1)", {"_PID": "10", "_SYSTEMD_UNIT": "web.service"}, up_us=2 * S)
     stand_in.write("WORKER TIMEOUT (pid:2)", {"_PID": "10", "_SYSTEMD_UNIT": "web.service"}, up_us=3 * S)
-    with host.watching(shell, programs_watch(cursor, (WEB,)), cursor) as watching:
+    with host.watching(shell, programs_watch(cursor, (WEB,), tellings()), cursor) as watching:
         assert watching.said(2) == ["= own", "WORKER TIMEOUT (pid:2)"]
 
 
