@@ -74,7 +74,7 @@ class Sign:
 
     `name` is what the program calls the process (`worker 1`, `rdb`, a program of supervisord's). Where an end is told with a
     name and without a pid, the newest `booted` of that name has the pid. A `booted` has a name only where one at a time bears
-    it and the program tells every end. `container` is a container's full id, where its whole end is meant.
+    it and the program tells every end.
     """
 
     what: What
@@ -85,7 +85,6 @@ class Sign:
     name: str = ""
     task: str = ""
     version: str = ""
-    container: str = ""
 
 
 def silent(entry: Entry) -> Sign | None:  # noqa: ARG001 - as Kind.sign has it

@@ -20,6 +20,7 @@ from remote.findings.daemons import (
     systemd_line,
     without_command,
 )
+from tests.remote.services.programs import lines
 
 SYSTEMD: tuple[tuple[str, UnitSaid | None], ...] = (
     ("a.service: A process of this unit has been killed by the OOM killer.", UnitSaid("oom", "a.service")),
@@ -134,6 +135,11 @@ CONTAINERS = (
 @pytest.mark.parametrize(("message", "by"), CONTAINERS)
 def test_a_container_runtime_says_which_container_it_kills(message: str, by: str) -> None:
     assert container_line(message) == (ContainerKill(ID[:12], by) if by else None)
+
+
+def test_of_a_real_dockerd_the_containers_that_it_killed_are_read() -> None:
+    read = [(line.part, kill) for line in lines("dockerd-20.10.24") if (kill := container_line(line.text)) is not None]
+    assert read == [("docker stop -t 2 of one deaf to SIGTERM", ContainerKill("971f09ea3f71", "dockerd"))]
 
 
 READERS = (systemd_line, oomd_line, earlyoom_line, earlyoom_looks, nohang_heading, nohang_target, nohang_signal, container_line)

@@ -71,6 +71,6 @@ def short(sign: Sign) -> str:
         f"after {sign.limit_s:g} s" if sign.limit_s else "",
         f"{sign.rss_bytes} B" if sign.rss_bytes else "",
         f"({sign.name})" if sign.name else "",
-        sign.task or sign.version or sign.container[:6],
+        sign.task or sign.version,
     ]
     return " ".join(word for word in (sign.what, *told) if word)
