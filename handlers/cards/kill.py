@@ -128,12 +128,18 @@ def kill_card(
 
 
 def _groups(kills: Iterable[Kill]) -> list[tuple[Kill, ...]]:
-    found: dict[tuple[object, ...], list[Kill]] = {}
+    """Those of which one thing is said. In a storm the kernel leaves most dumps away, and with them whose limit it was."""
+    alike: dict[tuple[object, ...], list[Kill]] = {}
     for kill in kills:
-        # A user chooses the groups of his own slice, as many as he likes.
         place = kill.uid if kill.staged else kill.unit or kill.cgroup
-        key = (place, kill.name, kill.cause, "" if kill.staged else kill.limit_group, kill.signal, kill.counted, kill.staged)
-        found.setdefault(key, []).append(kill)
+        alike.setdefault((place, kill.name, kill.cause, kill.signal, kill.counted, kill.staged), []).append(kill)
+    found: dict[tuple[object, ...], list[Kill]] = {}
+    for key, group in alike.items():
+        limits = {kill.limit_group for kill in group} - {""}
+        # A user chooses the groups of his own slice, as many as he likes.
+        one = group[0].staged or len(limits) == 1
+        for kill in group:
+            found.setdefault((*key, "" if one else kill.limit_group), []).append(kill)
     return [tuple(group) for group in found.values()]
 
 
@@ -198,13 +204,14 @@ def _story(group: Sequence[Kill], machine_bytes: int | None) -> Iterator[Line]:
     done = next((text for kill in sorted(group, key=lambda kill: not kill.stopped_unit) if (text := effect(kill))), None)
     if done is not None:
         yield Line(done)
-    yield Line(killer(max(group, key=lambda kill: kill.confidence == "certain")))
+    best = max(group, key=lambda kill: (kill.confidence == "certain", bool(kill.limit_group)))
+    yield Line(killer(best))
     if first.staged:
         return
     figures = arithmetic(group, machine_bytes)
     if figures is not None:
         yield Line(figures)
-    yield Line(to_do(first))
+    yield Line(to_do(best))
 
 
 def _which(group: Sequence[Kill], more: int) -> Text:

@@ -113,6 +113,16 @@ def test_a_timeout_is_no_oom_and_leads_to_the_log() -> None:
     ]
 
 
+def test_those_of_a_storm_whose_dump_the_kernel_left_away_are_not_told_apart() -> None:
+    cut = [kill(pid, limit_group="", limit_bytes=None, at=NOW - timedelta(seconds=1)) for pid in (1, 2)]
+    assert body([*cut, kill(3, at=NOW)])[:2] == [
+        "prod: 3 gunicorn of teaching_panel.service were killed",
+        "Killed by the kernel: the memory limit of teaching_panel.service was reached",
+    ]
+    of_two = body([*cut, kill(3, at=NOW), kill(4, limit_group="/apps.slice", at=NOW)])
+    assert of_two[0] == "prod: 4 processes were killed", "whose limit it was is not known of the others"
+
+
 def test_a_storm_of_thirty_is_one_card_that_names_each_pid() -> None:
     storm = [
         kill(1000 + n, at=NOW - timedelta(seconds=90 + n), evidence=(f"Killed process {1000 + n} (gunicorn)",)) for n in range(30)

@@ -138,9 +138,9 @@ def oom_kills(lab: Lab, cgroup: str) -> int:
 
 
 @contextmanager
-def ballast(lab: Lab) -> Iterator[None]:
+def ballast(lab: Lab, pages: int = BALLAST_PAGES) -> Iterator[None]:
     """Take most of the machine's memory away."""
-    lab.run(f"echo {BALLAST_PAGES} > /proc/sys/vm/nr_hugepages", check=True)
+    lab.run(f"echo {pages} > /proc/sys/vm/nr_hugepages", check=True)
     try:
         yield
     finally:
@@ -239,8 +239,10 @@ def earlyoom(lab: Lab) -> Killed:
     since = now_s(lab)
     lab.run("systemctl unmask --quiet earlyoom && systemctl start earlyoom", check=True)
     try:
-        with ballast(lab):
-            # Else users' managers go first: systemd gives them an oom_score_adj of 100.
+        # It must not be short of memory before its victim is there, nor choose a user's manager first: systemd gives those an
+        # oom_score_adj of 100.
+        available = int(lab.run("awk '/^MemAvailable/{print int($2 / 1024)}' /proc/meminfo", check=True).stdout)
+        with ballast(lab, (available - 400) // 2):
             start(lab, "greedy", "-p OOMScoreAdjust=800", "memhog 0")
             pid = int(lab.run("systemctl show -P MainPID greedy", check=True).stdout)
             lab.until(f"[ ! -d /proc/{pid} ]", SLOW_S)

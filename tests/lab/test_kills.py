@@ -78,7 +78,7 @@ class Watched:
 
 def tells(text: str, killed: Killed) -> bool:
     """Whether a card names each of these pids where it names pids (their unit, where the killer named no pid)."""
-    named = {int(pid) for line in re.findall(r"(?m)^.*\bpids? ([\d, ]+)", text) for pid in re.findall(r"\d+", line)}
+    named = {int(pid) for line in re.findall(r"\bpids? ((?:\d+(?:, | and )?)+)", text) for pid in re.findall(r"\d+", line)}
     if killed.pids:
         return set(killed.pids) <= named
     return killed.unit is not None and killed.unit in text
@@ -181,7 +181,7 @@ async def test_lies_raise_nothing_and_label_nothing_anew(watched: Watched) -> No
         await asyncio.to_thread(kills.tell, watched.lab, lie)
     assert await asyncio.to_thread(kills.alive, watched.lab, pid)
     assert of(await watched.data(f"/why prod {pid}"), Killed("", None, (pid,))) == []
-    assert [seen.text for seen in watched.chat.shown() if re.search(rf"\bpids? [\d, ]*\b{pid}\b", seen.text)] == []
+    assert [seen.text for seen in watched.chat.shown() if re.search(rf"\bpids? (?:\d+(?:, | and ))*{pid}\b", seen.text)] == []
 
     await on(watched.lab, f"sudo -u deploy sudo kill -9 {pid}")
     killed = Killed("manual", kills.SITE, (pid,), confidence="likely", evidence=rf"COMMAND=\S*kill -9 {pid}$")
