@@ -244,9 +244,11 @@ async def test_a_recorded_journal_tells_the_same_whether_it_is_watched_or_was_mi
 ) -> None:
     lines = recorded(name)
     watching = JournalHost(coming=[lines], units=services(lines))
-    watched = await follow(copy(migrated, tmp_path / "watched.db"), watching, then)
     away = JournalHost(past=lines, coming=[[]], units=services(lines))
-    missed = await follow(copy(migrated, tmp_path / "missed.db"), away, then)
+    watched, missed = await asyncio.gather(
+        follow(copy(migrated, tmp_path / "watched.db"), watching, then),
+        follow(copy(migrated, tmp_path / "missed.db"), away, then),
+    )
 
     assert sorted(watched.pids, key=str) == sorted(missed.pids, key=str)
     assert watched.causes == missed.causes
@@ -276,9 +278,11 @@ async def test_wherever_the_link_is_cut_each_kill_is_told_once(
     at: int, migrated: Path, tmp_path: Path, then: StandingClock
 ) -> None:
     lines = recorded("gunicorn-oom")
-    whole = await follow(copy(migrated, tmp_path / "whole.db"), JournalHost(coming=[lines], units=services(lines)), then)
-    host = JournalHost(coming=[lines[:at], lines[max(0, at - 1) :]], units=services(lines))
-    cut = await follow(copy(migrated, tmp_path / "cut.db"), host, then)
+    unhurt = JournalHost(coming=[lines], units=services(lines))
+    hurt = JournalHost(coming=[lines[:at], lines[max(0, at - 1) :]], units=services(lines))
+    whole, cut = await asyncio.gather(
+        follow(copy(migrated, tmp_path / "whole.db"), unhurt, then), follow(copy(migrated, tmp_path / "cut.db"), hurt, then)
+    )
 
     assert cut.pids == whole.pids
     assert len(cut.titles) == len(whole.titles)

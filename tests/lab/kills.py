@@ -307,7 +307,7 @@ def audited_kill(lab: Lab) -> Killed:
     lab.run(f"bash -c 'kill -9 {pid}'", check=True)
     lab.until(f"journalctl -u {SITE} -o cat | grep -q 'pid:{pid}) was sent SIGKILL'", 60)
     lab.run(f"auditctl -d {rule}", check=True)
-    return Killed("manual", SITE, (pid,), evidence=f"opid={pid} ")
+    return Killed("manual", SITE, (pid,), evidence=f"a0={pid:x} a1=9 ")
 
 
 def plain_kill(lab: Lab) -> Killed:
