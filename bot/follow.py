@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot.alerts.kills import FINAL_S, Mark
+from bot.alerts.kills import FINAL_S, Mark, Sighted
 from bot.alerts.staged import is_staged
 from bot.alerts.tally import Tally
 from remote.errors import HostError
@@ -98,8 +98,8 @@ class Follower:
         self._stale = asyncio.Event()
         self._muted: dict[str, float] = {}
         self._hushed: dict[str, float] = {}
-        self._counted: dict[tuple[str, int | None], int] = {}
-        self._owed: list[Kill] = []
+        self._counted: dict[tuple[str, int | str], int] = {}
+        self._owed: list[Sighted] = []
         self._keeping = asyncio.Lock()
 
     @property
@@ -126,10 +126,10 @@ class Follower:
         """The kernel's counter came with a sample: hold it against what is known, and ask for claims that still wait."""
         if not self.seen.is_set():
             return
-        self.owe(self.autopsy.settle(self.clock.now() - timedelta(seconds=FINAL_S)))
+        self.owe(self.autopsy.settle(self.clock.now() - timedelta(seconds=FINAL_S)), self._system)
         await self._keep_owed()
         with contextlib.suppress(HostError):
-            self.owe(await self.ask_for_claims())
+            self.owe(await self.ask_for_claims(), self._programs)
             await self._keep_owed()
             await self._tally.look(self.host, memory, listening=self._system.listening)
 
@@ -141,7 +141,7 @@ class Follower:
         if not isinstance(journal, Journal):
             raise HostError("no-journal", journal.why)
         marks = [Mark(stream, journal.last_cursor) for stream in (SYSTEM, PROGRAMS)]
-        await self.rule.keep(self.name, (), *marks, missed=judged(journal, answers), batch=f"first:{self.name}")
+        await self.rule.keep(self.name, [Sighted(kill, f"first:{self.name}") for kill in judged(journal, answers)], *marks)
 
     async def ask_for_claims(self) -> tuple[Kill, ...]:
         """Ask the host about what programs claimed; gives the kills that it bears out. Raises HostError."""
@@ -156,17 +156,17 @@ class Follower:
             raise HostError("unreadable", seen.why)
         return self.autopsy.witness(seen, self.clock.now())
 
-    def owe(self, found: Iterable[Kill]) -> bool:
-        """Remember what was found until the store has taken it; whether anything is owed.
+    def owe(self, found: Iterable[Kill], stream: Stream) -> bool:
+        """Remember what this stream found until the store has taken it; whether anything is owed.
 
         The autopsy tells a thing once, and a store may refuse for a while (a full disk). What users staged and was counted
         before is left out: of those a number is kept, so more about one is not another.
         """
-        self._owed += [kill for kill in found if not is_staged(kill) or self._is_new(kill)]
+        self._owed += [Sighted(kill, stream.batch(kill)) for kill in found if not is_staged(kill) or self._is_new(kill)]
         return bool(self._owed)
 
     @contextlib.asynccontextmanager
-    async def owed(self) -> AsyncIterator[tuple[Kill, ...]]:
+    async def owed(self) -> AsyncIterator[tuple[Sighted, ...]]:
         """What is owed, for whoever keeps it now, one at a time; all of it stays owed when that fails."""
         async with self._keeping:
             found = tuple(self._owed)
@@ -179,8 +179,9 @@ class Follower:
                 await self.rule.keep(self.name, found)
 
     def _is_new(self, kill: Kill) -> bool:
-        before_us = self._counted.pop((kill.boot_id, kill.pid), None)
-        self._counted[kill.boot_id, kill.pid] = kill.monotonic_us
+        key = (kill.boot_id, kill.cgroup if kill.pid is None else kill.pid)
+        before_us = self._counted.pop(key, None)
+        self._counted[key] = kill.monotonic_us
         if len(self._counted) > COUNTED:
             del self._counted[next(iter(self._counted))]
         return before_us is None or abs(kill.monotonic_us - before_us) > JOIN_S * 1e6
@@ -360,7 +361,7 @@ class Stream:
         found = self._all.autopsy.changed(touched)
         if self._name == PROGRAMS:
             found += await self._claims()
-        if self._all.owe(found) or (last and self._all.clock.now() - self._saved_at > timedelta(seconds=SAVE_S)):
+        if self._all.owe(found, self) or (last and self._all.clock.now() - self._saved_at > timedelta(seconds=SAVE_S)):
             await self._keep()
         if last is not None:
             self._forget(last)
@@ -376,13 +377,16 @@ class Stream:
             self._safe = self._cursor
         return found
 
+    def batch(self, kill: Kill) -> str:
+        """The message of what was missed, if this happened while the stream was not open."""
+        return self._gap if self._since.missed(kill) else ""
+
     async def _keep(self) -> None:
         async with self._all.owed() as found:
-            missed = tuple(kill for kill in found if self._since.missed(kill))
-            now = tuple(kill for kill in found if not self._since.missed(kill))
+            behind = not self.listening or any(one.batch == self._gap for one in found)
             cursor = self._safe if self._name == PROGRAMS else self._cursor
-            mark = Mark(self._name, cursor, self._boot_id, self._gap if missed or not self.listening else "")
-            await self._all.rule.keep(self._all.name, now, mark, missed=missed, batch=self._gap)
+            mark = Mark(self._name, cursor, self._boot_id, self._gap if behind else "")
+            await self._all.rule.keep(self._all.name, found, mark)
         self._saved_at = self._all.clock.now()
 
     def _noticed(self, notice: Notice) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import delete, func, insert, or_, select, true, update
 from bot.alerts import staged
 from bot.alerts.routing import told_about
 from bot.alerts.rows import dump_kill, load_kill
+from bot.alerts.staged import is_staged
 from bot.history import week_of
 from bot.store.tables import journals, kills, plans, steps, tallies
 from handlers.cards.kill import LOUD, kill_card
@@ -55,6 +56,14 @@ class Mark:
     gap: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Sighted:
+    """A kill, new or with more evidence. `batch` is the message of what was missed, for one of a time when nobody listened."""
+
+    kill: Kill
+    batch: str = ""
+
+
 class KillRule:
     """Keeps kills, joins their signs, tells each once."""
 
@@ -73,36 +82,32 @@ class KillRule:
             row = (await tx.execute(query)).one_or_none()
         return None if row is None else Mark(stream, row.cursor, row.boot_id, row.gap)
 
-    async def keep(self, host: str, found: Sequence[Kill], *marks: Mark, missed: Sequence[Kill] = (), batch: str = "") -> None:
+    async def keep(self, host: str, found: Sequence[Sighted], *marks: Mark) -> None:
         """Keep kills (new ones, or known ones with more evidence) and how far was read to find them, in one transaction.
 
-        `missed` are those of a time when nobody listened, which the message `batch` tells. What users stage in slices of their
-        own is counted after the others were told: it never uses up their room.
+        What users stage in slices of their own is counted after the others were told: it never uses up their room.
         """
-        ours, theirs = staged.apart(found)
-        old, theirs_too = staged.apart(missed)
-        if (ours or old) and (theirs or theirs_too):
-            await self._keep(host, ours, old, batch, (), ())
-            ours = old = ()
-        await self._keep(host, ours, old, batch, (*theirs_too, *theirs), marks)
+        ours = [one for one in found if not is_staged(one.kill)]
+        theirs = [one.kill for one in found if is_staged(one.kill)]
+        if ours and theirs:
+            await self._keep(host, ours, (), ())
+            ours = []
+        await self._keep(host, ours, theirs, marks)
 
-    async def _keep(
-        self, host: str, ours: Sequence[Kill], missed: Sequence[Kill], batch: str, theirs: Sequence[Kill], marks: Sequence[Mark]
-    ) -> None:
+    async def _keep(self, host: str, ours: Sequence[Sighted], theirs: Sequence[Kill], marks: Sequence[Mark]) -> None:
         async with self._store.begin() as tx:
-            await self.add(tx, host, missed, batch=batch)
             await self.add(tx, host, ours)
             if theirs:
                 await staged.count(tx, host, theirs, self._clock.now())
                 await staged.show(tx, host, self._settings, self._outbox, self._clock.now())
             for mark in marks:
                 await self._save(tx, host, mark)
-        if ours or missed or theirs:
+        if ours or theirs:
             self._outbox.wake()
 
-    async def add(self, tx: AsyncConnection, host: str, found: Sequence[Kill], *, batch: str = "") -> tuple[str, ...]:
+    async def add(self, tx: AsyncConnection, host: str, found: Sequence[Sighted]) -> tuple[str, ...]:
         """Keep kills within a transaction, new or known; gives the message that tells each (empty: a plan's card)."""
-        sights = [await self._one(tx, host, kill, batch) for kill in found]
+        sights = [await self._one(tx, host, one.kill, one.batch) for one in found]
         for told in dict.fromkeys(told for told, _ in sights):
             await self._show(tx, host, told, anew=(told, True) in sights)
         return tuple(told for told, _ in sights)
@@ -213,8 +218,8 @@ class KillRule:
 
     async def _sounds(self, tx: AsyncConnection, host: str, kill: Kill) -> bool:
         """Whether this kill makes a sound: by its cause; a timeout at the third in an hour."""
-        if kill.cause not in TIMEOUTS:
-            return kill.cause in LOUD
+        if kill.staged or kill.cause not in TIMEOUTS:
+            return kill.cause in LOUD and not kill.staged
         query = select(kills.c.loud).where(
             kills.c.host == host, kills.c.unit == kill.unit, kills.c.cause == kill.cause, kills.c.at > kill.at - HOUR,
             kills.c.at <= kill.at, or_(kills.c.pid != kill.pid, kills.c.boot_id != kill.boot_id),

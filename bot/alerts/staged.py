@@ -32,17 +32,8 @@ NOBODY = -1
 
 
 def is_staged(kill: Kill) -> bool:
-    """Whether it is a user's own doing: he was at a limit below his own slice."""
-    return kill.staged and kill.cause == "cgroup-limit"
-
-
-def apart(found: Iterable[Kill]) -> tuple[tuple[Kill, ...], tuple[Kill, ...]]:
-    """What is the team's affair, and what some user staged."""
-    ours: list[Kill] = []
-    theirs: list[Kill] = []
-    for kill in found:
-        (theirs if is_staged(kill) else ours).append(kill)
-    return tuple(ours), tuple(theirs)
+    """Whether it is a user's own doing: he was at a limit below his own slice, or asked systemd-oomd to watch a group there."""
+    return kill.staged and kill.cause in {"cgroup-limit", "systemd-oomd"}
 
 
 async def count(tx: AsyncConnection, host: str, found: Sequence[Kill], now: datetime) -> None:

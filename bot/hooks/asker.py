@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy import and_, delete, func, insert, or_, select, true, update
 
+from bot.alerts.kills import Sighted
 from bot.alerts.routing import told_about
+from bot.alerts.staged import is_staged
 from bot.hooks import words
 from bot.hooks.base import Outcome, Question, Source
 from bot.hooks.words import Report
@@ -226,7 +228,7 @@ class Asker:
 
     async def _answer(self, tx: AsyncConnection, host: str, rows: Sequence[Any], seen: Seen) -> None:
         """Tell the kills as the watch would, say who reports them, and keep a note for who asked."""
-        told = await self._rule.add(tx, host, seen.kills)
+        told = await self._rule.add(tx, host, [Sighted(kill) for kill in seen.kills])
         found = [Found(kill, key) for kill, key in zip(seen.kills, told, strict=True)]
         messages: dict[tuple[str, str], tuple[Kill, ...]] = {}
         for row in rows:
@@ -322,7 +324,7 @@ class Asker:
 
 def evidence(found: Iterable[Kill]) -> tuple[Kill, ...]:
     """Without what users stage in slices of their own, which the watch counts: whoever can do that can often make Sentry ask."""
-    return tuple(kill for kill in found if not kill.staged)
+    return tuple(kill for kill in found if not is_staged(kill))
 
 
 def _about(row: Any, found: Sequence[Found]) -> list[Found]:  # noqa: ANN401 - a row of hooks

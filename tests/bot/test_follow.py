@@ -352,6 +352,24 @@ async def test_what_the_store_would_not_take_is_kept_once_it_takes_it(store_url:
         assert {row.pid for row in await life.rows()} == {kill.pid for kill in life.follower.autopsy.kills}
 
 
+async def test_what_was_missed_and_then_refused_is_told_in_one_message(store_url: str, then: StandingClock) -> None:
+    lines = recorded("global-oom") + recorded("cgroup-oom")
+    await follow(store_url, JournalHost(coming=[[]]), then)
+    then.moment = max(entry.at for entry in entries(lines)) + timedelta(hours=2)
+    host = JournalHost(coming=[lines, []], units=services(lines))
+    async with living(store_url, host, then) as life:
+        async with life.app.store.begin() as tx:
+            await tx.execute(text("CREATE TRIGGER f BEFORE INSERT ON kills BEGIN SELECT RAISE(ABORT, 'full'); END"))
+        await until(lambda: len(life.follower.autopsy.kills) > 1, 30)
+        async with life.app.store.begin() as tx:
+            await tx.execute(text("DROP TRIGGER f"))
+        await life.follower.sampled(sample(None))
+        await life.app.outbox.drained()
+
+        assert {row.told for row in await life.rows()} == {life.follower._system._gap}
+        assert len(life.titles()) == 1
+
+
 async def test_another_main_process_is_listened_to_once_systemd_says_that_it_started(store_url: str, then: StandingClock) -> None:
     lines = recorded("celery-oom")
     host = JournalHost(coming=[lines[:1], lines], units=celery(700, "7" * 32))

@@ -14,7 +14,7 @@ import pytest_asyncio
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from bot.alerts.kills import FINAL_S, KEEP, STORM_S, KillRule, Mark
+from bot.alerts.kills import FINAL_S, KEEP, STORM_S, KillRule, Mark, Sighted
 from bot.alerts.rows import dump_kill, load_kill
 from bot.alerts.staged import REFRESH
 from bot.history import KillHistory
@@ -69,7 +69,7 @@ class Coroner:
 
     async def keep(self, *found: Kill, host: str = "prod", batch: str = "") -> None:
         mark = Mark("system", f"cursor {len(self.told)}", BOOT)
-        await self.rule.keep(host, () if batch else found, mark, missed=found if batch else (), batch=batch)
+        await self.rule.keep(host, [Sighted(kill, batch) for kill in found], mark)
         self.told.append(host)
         await self.outbox.drained()
 
@@ -340,7 +340,7 @@ async def test_a_kill_that_the_kernel_did_not_count_takes_in_no_lost_one(coroner
     assert len(await coroner.rows()) == 2
 
 
-def by_user(pid: int, after_s: float = 0, uid: int = 1000, **more: Any) -> Kill:  # noqa: ANN401
+def by_user(pid: int | None, after_s: float = 0, uid: int = 1000, **more: Any) -> Kill:  # noqa: ANN401
     return kill(pid, after_s, unit=None, staged=True, uid=uid, name="hog", **{**KERNEL, **more})
 
 
@@ -366,6 +366,14 @@ async def test_what_a_user_stages_is_one_quiet_message_an_hour_and_a_count(coron
     assert len(coroner.chat.shown) == len(titles) + 1, "another hour"
 
 
+async def test_what_a_user_has_systemd_oomd_kill_in_his_own_slice_is_quiet_too(coroner: Coroner) -> None:
+    for n in range(3):
+        await coroner.keep(by_user(None, 200 * n, cause="systemd-oomd", cgroup=f"/user.slice/user-1000.slice/{n}"))
+
+    assert coroner.loud() == [False]
+    assert await coroner.rows() == []
+
+
 async def test_the_real_one_is_told_before_the_staged_ones_of_its_batch(coroner: Coroner) -> None:
     await coroner.keep(*(by_user(n) for n in range(50)), kill(5000, **KERNEL), *(by_user(n) for n in range(50, 100)))
 
@@ -377,13 +385,14 @@ async def test_what_the_store_refused_once_counts_once(coroner: Coroner) -> None
         await tx.execute(
             text("CREATE TRIGGER no BEFORE INSERT ON staged WHEN new.uid = 1001 BEGIN SELECT RAISE(ABORT, 'full'); END")
         )
-    missed, now, mark = (kill(100, -3600), by_user(101, -3600)), (kill(200), by_user(201, uid=1001)), Mark("system", "c")
+    missed = [Sighted(one, "missed:prod:1") for one in (kill(100, -3600), by_user(101, -3600))]
+    found, mark = [*missed, Sighted(kill(200)), Sighted(by_user(201, uid=1001))], Mark("system", "c")
     with pytest.raises(IntegrityError, match="full"):
-        await coroner.rule.keep("prod", now, mark, missed=missed, batch="missed:prod:1")
+        await coroner.rule.keep("prod", found, mark)
     async with coroner.store.begin() as tx:
         assert (await tx.execute(select(staged.c.number))).all() == []
         await tx.execute(text("DROP TRIGGER no"))
-    await coroner.rule.keep("prod", now, mark, missed=missed, batch="missed:prod:1")
+    await coroner.rule.keep("prod", found, mark)
 
     async with coroner.store.connect() as tx:
         assert (await tx.execute(select(staged.c.number))).scalars().all() == [1, 1]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select
 
-from bot.alerts.kills import KillRule
+from bot.alerts.kills import KillRule, Sighted
 from bot.hooks import asker
 from bot.i18n import render
 from bot.settings import ChatSettings, HookSettings, HostSettings, Settings, TelegramSettings
@@ -50,7 +50,7 @@ async def watched(world: World) -> None:
     """The watch sees those kills."""
     rule = KillRule(world.app.settings, world.app.store, world.app.outbox, world.clock)
     async with world.app.store.begin() as tx:
-        await rule.add(tx, "prod", kills())
+        await rule.add(tx, "prod", [Sighted(kill) for kill in kills()])
     await world.app.outbox.drained()
 
 
