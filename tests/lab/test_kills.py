@@ -27,10 +27,11 @@ WORDS = {
     "cgroup-limit": r"the memory limit of \S+ (which it is in, )?was reached",
     "systemd-oomd": "Killed by systemd-oomd",
     "userspace-oom": "Killed by earlyoom",
-    "worker-timeout": "it hung longer than its timeout",
+    "worker-timeout": "it hung longer than its timeout|it gave no sign of life",
     "stop-timeout": "Killed by systemd: it did not stop in time",
     "time-limit": "ran over the time limit",
     "manual": "Killed by (deploy|root)",
+    "unknown": "Nothing says who killed it",
 }
 # All that the streams say when they follow.
 FOLLOWS = "[ $(pgrep -fc '[j]ournalctl .*-f') -ge 1 ]"

@@ -110,7 +110,7 @@ async def test_killed_at_each_call(ends_at: int, migrated: Path, tmp_path: Path,
     twice = len(chat.shown) - 2
     assert twice in {0, 1}
     if twice:  # the answer to a send was lost, or what was known of it was not kept: then it says so
-        assert first.names[ends_at - 1] in {"answer", "commit"}
+        assert "send" in first.names[:ends_at]  # by the chat's own task, whichever task's call the last one was
         assert any(one.again for one in chat.shown)
     assert len({shown(one) for one in chat.shown}) == 2
     assert len(sentry.comments) == 1
