@@ -131,6 +131,7 @@ class Follower:
         with contextlib.suppress(HostError):
             self.owe(await self.ask_for_claims(), self._programs)
             await self._keep_owed()
+        with contextlib.suppress(HostError):
             await self._tally.look(self.host, memory, listening=self._system.listening)
 
     async def first_sight(self) -> None:
@@ -342,6 +343,7 @@ class Stream:
                 async with asyncio.timeout(QUIET_S):
                     return await waiting.get()
             except TimeoutError:
+                await self._keep(quiet=True)  # what is missed from now on has a message of its own
                 self.listening = True
         return await waiting.get()
 
@@ -381,9 +383,9 @@ class Stream:
         """The message of what was missed, if this happened while the stream was not open."""
         return self._gap if self._since.missed(kill) else ""
 
-    async def _keep(self) -> None:
+    async def _keep(self, *, quiet: bool = False) -> None:
         async with self._all.owed() as found:
-            behind = not self.listening or any(one.batch == self._gap for one in found)
+            behind = not (quiet or self.listening) or any(one.batch == self._gap for one in found)
             cursor = self._safe if self._name == PROGRAMS else self._cursor
             mark = Mark(self._name, cursor, self._boot_id, self._gap if behind else "")
             await self._all.rule.keep(self._all.name, found, mark)

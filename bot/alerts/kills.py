@@ -151,7 +151,9 @@ class KillRule:
         row = await self._known(tx, host, kill)
         if row is None:
             return await self._new(tx, host, kill, batch), False
-        whole = await self._by_plan(tx, host, join(load_kill(row.data), kill), first=row.cause != "plan")
+        whole = join(load_kill(row.data), kill)
+        if not row.told:  # what was told as another's doing is not explained away by a plan that came after
+            whole = await self._by_plan(tx, host, whole, first=row.cause != "plan")
         loud = row.loud or await self._sounds(tx, host, whole)
         told = str(row.told)
         if not told and whole.cause != "plan":
@@ -165,9 +167,11 @@ class KillRule:
     async def _known(self, tx: AsyncConnection, host: str, kill: Kill) -> Any:  # noqa: ANN401 - a row of kills
         """The row that this is another sight of: the same process, or one that lacks its pid."""
         here = select(kills).where(kills.c.host == host, kills.c.boot_id == kill.boot_id)
-        near = timedelta(seconds=JOIN_S)
+        near, near_us = timedelta(seconds=JOIN_S), int(JOIN_S * 1e6)
         same = true() if kill.pid is None else or_(kills.c.pid == kill.pid, kills.c.pid.is_(None))
-        query = here.where(same, kills.c.at >= kill.at - near, kills.c.at <= kill.at + near)
+        # By the kernel's clock too: the host's own may have been set since.
+        about = kills.c.monotonic_us.between(max(1, kill.monotonic_us - near_us), kill.monotonic_us + near_us)
+        query = here.where(same, or_(about, kills.c.at.between(kill.at - near, kill.at + near)))
         rows = (await tx.execute(query.order_by(kills.c.id.desc()).limit(NEARBY))).all()
         # The process itself first: what only a counter knows of is another one's.
         for row in sorted(rows, key=lambda row: row.pid != kill.pid):
@@ -205,7 +209,8 @@ class KillRule:
         """The message of a kill just before this one, if there is one that is as loud; not for ever: an edit makes no sound,
         and a program that dies every minute is told anew as often as an incident that lasts."""
         near = timedelta(seconds=STORM_S)
-        here = select(kills.c.told, kills.c.loud, kills.c.unit, kills.c.at)
+        place = (kills.c.data[part].as_string().label(part) for part in _PLACE)
+        here = select(kills.c.told, kills.c.loud, kills.c.unit, kills.c.at, *place)
         here = here.where(kills.c.host == host, kills.c.told.startswith("kills:"))
         query = here.where(kills.c.at >= kill.at - near, kills.c.at <= kill.at + near)
         rows = (await tx.execute(query.order_by(kills.c.at.desc()).limit(NEARBY))).all()
@@ -218,8 +223,8 @@ class KillRule:
 
     async def _sounds(self, tx: AsyncConnection, host: str, kill: Kill) -> bool:
         """Whether this kill makes a sound: by its cause; a timeout at the third in an hour."""
-        if kill.staged or kill.cause not in TIMEOUTS:
-            return kill.cause in LOUD and not kill.staged
+        if kill.cause not in TIMEOUTS:
+            return kill.cause in LOUD and not is_staged(kill)
         query = select(kills.c.loud).where(
             kills.c.host == host, kills.c.unit == kill.unit, kills.c.cause == kill.cause, kills.c.at > kill.at - HOUR,
             kills.c.at <= kill.at, or_(kills.c.pid != kill.pid, kills.c.boot_id != kill.boot_id),
@@ -233,18 +238,21 @@ class KillRule:
 
     async def _by_plan(self, tx: AsyncConnection, host: str, kill: Kill, *, first: bool) -> Kill:
         """A kill by a step of our own plan is that plan's: it goes onto its card and is no new alert."""
-        if kill.cause not in BY_PLAN or kill.unit is None:
+        seen = (kill.cause, kill.confidence) == ("manual", "certain")  # the audit knows who it was
+        if kill.cause not in BY_PLAN or kill.unit is None or seen:
             return kill
         at = kill.at
         query = (
-            select(plans.c.id, plans.c.code, plans.c.draft, steps.c.n)
+            select(plans.c.id, plans.c.code, plans.c.draft, steps.c.n, steps.c.started_at, steps.c.ended_at)
             .join(steps, steps.c.plan == plans.c.id)
             .where(plans.c.host == host, steps.c.started_at <= at + SKEW)
             .where(or_(steps.c.ended_at.is_(None), steps.c.ended_at >= at - SKEW))
             .order_by(steps.c.started_at.desc())
         )
         for row in (await tx.execute(query)).all():
-            if row.draft["steps"][row.n]["target"] == kill.unit:
+            step = row.draft["steps"][row.n]
+            ended_at = row.ended_at or row.started_at + timedelta(seconds=step["deadline_s"])  # a crash may have left it open
+            if step["target"] == kill.unit and at <= ended_at + SKEW:
                 words = advice(Known(cause="plan", name=kill.name, unit=kill.unit, by=row.code))
                 kill = replace(kill, cause="plan", confidence="certain", by=row.code, advice=words)
                 if first and self._on_plan is not None:
@@ -283,6 +291,11 @@ def _new_message() -> str:
     return f"kills:{secrets.token_hex(8)}"
 
 
+_PLACE = ("container", "cgroup", "name")  # what tells those apart that have no unit
+
+
 def _one_storm(row: Any, kill: Kill) -> bool:  # noqa: ANN401 - a row of kills
     """Whether they have one reason: another unit's kill a minute later must be heard."""
-    return bool(row.unit == kill.unit or abs((kill.at - row.at).total_seconds()) <= AT_ONCE_S)
+    place = ("unit",) if row.unit or kill.unit else _PLACE
+    same = all(getattr(row, part) == getattr(kill, part) for part in place)
+    return bool(same or abs((kill.at - row.at).total_seconds()) <= AT_ONCE_S)

@@ -15,7 +15,7 @@ from remote.findings.death import Cause, Confidence, Kill, Member
 from remote.text import Listing, Mono, N, Span, T, Text, Value, When
 
 LOUD: frozenset[Cause] = MEMORY | {"unknown"}
-"""The causes that make a sound at once; `staged` kills never do."""
+"""The causes that make a sound at once; what a user staged in a slice of his own never does."""
 
 GROUPS = 4
 PIDS = 60

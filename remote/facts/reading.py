@@ -53,19 +53,24 @@ def decimal(text: str) -> float:
 
 # systemd.unit(5): ASCII letters, digits and `:-_.\@`, at most 255; no leading `-`, which would be an option.
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,254}", re.ASCII)
-_PIDS = range(1, 1 << 22)  # the kernel's PID_MAX_LIMIT
+PIDS = range(1, 1 << 22)  # the kernel's PID_MAX_LIMIT
+
+
+def is_unit_name(name: str) -> bool:
+    """Whether a unit can be called so; then it is safe between single quotes of a script."""
+    return _UNIT.fullmatch(name) is not None
 
 
 def unit_name(name: str) -> str:
-    """The name as it is, safe between single quotes of a script. Raises ValueError for what is no unit's name."""
-    if not _UNIT.fullmatch(name):
+    """The name as it is. Raises ValueError for what is no unit's name."""
+    if not is_unit_name(name):
         raise ValueError("not a unit's name")
     return name
 
 
 def pid_number(pid: int) -> int:
     """The number as it is. Raises ValueError for what is no pid."""
-    if pid not in _PIDS:
+    if pid not in PIDS:
         raise ValueError("not a pid")
     return int(pid)
 

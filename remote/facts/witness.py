@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from remote.errors import Unparsable
 from remote.facts.base import Fact, Unreadable
-from remote.facts.reading import decimal, pid_number, refusal, unit_name, whole
+from remote.facts.reading import PIDS, decimal, is_unit_name, refusal, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +97,10 @@ exit 0
 def witness(units: Sequence[str], pids: Sequence[int]) -> Fact[Witness]:
     """The main processes of `units` and what is left of `pids`, in one quick question.
 
-    Raises ValueError for what is no unit's name and no pid.
+    What can be no unit's name and no pid (a log line may name any) is not asked for, and so it is not among those that live.
     """
-    asked = tuple(unit_name(unit) for unit in dict.fromkeys(units))
-    numbers = " ".join(str(pid_number(pid)) for pid in dict.fromkeys(pids))
+    asked = tuple(unit for unit in dict.fromkeys(units) if is_unit_name(unit))
+    numbers = " ".join(str(pid) for pid in dict.fromkeys(pids) if pid in PIDS)
     script = _SCRIPT.replace("@PIDS@", numbers).replace("@UNITS@", " ".join(f"'{unit}'" for unit in asked))
     return Fact("witness", script, lambda output: parse(output, asked), deadline_s=10.0, cap_bytes=1 << 20)
 

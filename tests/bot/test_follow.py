@@ -370,6 +370,26 @@ async def test_what_was_missed_and_then_refused_is_told_in_one_message(store_url
         assert len(life.titles()) == 1
 
 
+async def test_what_is_missed_once_more_has_a_message_of_its_own(store_url: str, then: StandingClock) -> None:
+    first, second = recorded("global-oom"), recorded("cgroup-oom")
+    await follow(store_url, JournalHost(coming=[[]]), then)
+    for lines in (first, second):
+        then.moment = max(entry.at for entry in entries(lines)) + timedelta(hours=2)
+        told = await follow(store_url, JournalHost(coming=[lines], units=services(lines)), then)
+        assert [call.split()[0] for call in told.calls].count("send") == 1
+        assert {mark.gap for mark in told.marks.values()} == {""}, "it is caught up"
+
+
+async def test_a_pid_that_cannot_be_keeps_nobody_else_unheard(store_url: str, then: StandingClock) -> None:
+    lines = recorded(HANGS)
+    (said,) = [line for line in lines if b"was sent SIGKILL" in line]
+    victim = victim_of(lines)
+    odd = altered(said, 99, MESSAGE=json.loads(said)["MESSAGE"].replace(f"pid:{victim}", "pid:99999999"))
+    host = JournalHost(coming=[[odd, *lines]], units=services(lines), boot_id=entries(lines)[0].boot_id)
+
+    assert victim in (await follow(store_url, host, then)).pids
+
+
 async def test_another_main_process_is_listened_to_once_systemd_says_that_it_started(store_url: str, then: StandingClock) -> None:
     lines = recorded("celery-oom")
     host = JournalHost(coming=[lines[:1], lines], units=celery(700, "7" * 32))

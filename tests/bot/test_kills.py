@@ -415,7 +415,7 @@ async def test_the_machine_out_of_memory_is_everybodys_affair(coroner: Coroner) 
 
 async def a_plan(store: Store, target: str, state: str = "running") -> None:
     async with store.begin() as tx:
-        draft = {"steps": [{"target": "other.service"}, {"target": target}]}
+        draft = {"steps": [{"target": "other.service", "deadline_s": 60}, {"target": target, "deadline_s": 60}]}
         await tx.execute(
             insert(plans).values(
                 id="abcdefghjkmn", code="ABCD", digest="", host="prod", state=state, draft=draft, proposed_by="o", proposed_at=NOW,
@@ -442,6 +442,42 @@ async def test_what_a_step_of_ours_did_is_no_alert(coroner: Coroner) -> None:
     assert [(row.cause, row.data["by"]) for row in rows] == [("plan", "ABCD"), ("stop-timeout", ""), ("cgroup-limit", "")]
     assert noted == [("abcdefghjkmn", 1, "ABCD")]
     assert len(coroner.chat.shown) == 2
+
+
+@pytest.mark.parametrize("of", ["somebody the audit saw", "a step that a crash left open"])
+async def test_a_plan_is_no_excuse_for_what_others_did(coroner: Coroner, of: str) -> None:
+    await a_plan(coroner.store, "site.service")
+    by_alice: dict[str, Any] = {"cause": "manual", "confidence": "certain", "by": "alice"}
+    await coroner.keep(kill(100, **by_alice) if of.startswith("somebody") else kill(100, 9 * 86400, cause="unknown"))
+
+    assert [row.data["by"] for row in await coroner.rows()] == ["alice" if of.startswith("somebody") else ""]
+    assert len(coroner.chat.shown) == 1
+
+
+async def test_what_was_told_is_not_given_to_a_plan_that_came_after(coroner: Coroner) -> None:
+    killed = kill(100, -20, cause="unknown", final=False)
+    await coroner.keep(killed)
+    await a_plan(coroner.store, "site.service")
+    await coroner.keep(replace(killed, final=True, evidence=("line", "more")))
+
+    assert [row.cause for row in await coroner.rows()] == ["unknown"]
+
+
+async def test_a_host_s_clock_that_is_set_back_makes_no_second_kill(coroner: Coroner) -> None:
+    killed = kill(100, final=False, **KERNEL)
+    await coroner.keep(killed)
+    await coroner.keep(replace(killed, at=NOW - timedelta(hours=1), evidence=("another",)))
+
+    assert len(await coroner.rows()) == 1
+    assert coroner.calls() == ["send", "edit"]
+
+
+async def test_kills_of_two_containers_are_no_storm(coroner: Coroner) -> None:
+    for n, (pid, box) in enumerate(((100, "a"), (101, "a"), (200, "b"))):
+        name: dict[str, Any] = {"container": box * 12, "cgroup": f"/system.slice/docker-{box}.scope"}
+        await coroner.keep(kill(pid, 60 * n, unit=None, **name, **KERNEL))
+
+    assert coroner.calls() == ["send", "edit", "send"]
 
 
 async def test_a_kill_is_kept_as_it_was() -> None:
