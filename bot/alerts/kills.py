@@ -182,7 +182,9 @@ class KillRule:
     async def _lost(self, tx: AsyncConnection, here: Select[Any], kill: Kill) -> Any:  # noqa: ANN401 - a row of kills
         """A kill that only the counter knew of, whose late line this is: journald starves while memory is short."""
         before, after = timedelta(seconds=NEAR_S), timedelta(seconds=COUNTED_S)
-        query = here.where(kills.c.pid.is_(None), kills.c.at >= kill.at - before, kills.c.at <= kill.at + after)
+        from_us, to_us = (int(kill.monotonic_us + apart_s * 1e6) for apart_s in (-NEAR_S, COUNTED_S))
+        about = or_(kills.c.at.between(kill.at - before, kill.at + after), kills.c.monotonic_us.between(max(1, from_us), to_us))
+        query = here.where(kills.c.pid.is_(None), about)
         rows = [row for row in (await tx.execute(query.order_by(kills.c.id))).all() if row.data["counted"]]
         fitting = (row for row in rows if same_kill(load_kill(row.data), kill))
         return next(iter(sorted(fitting, key=lambda row: row.unit is None)), None)

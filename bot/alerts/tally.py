@@ -72,7 +72,7 @@ class Tally:
         if row is None or row.boot_id != counters.boot_id:
             await self._begin(counters, booted_at, first=row is None)
         elif known is not None and counters.oom_kills > known:
-            await self._lost(counters, row.groups, counters.oom_kills - known, listening=listening)
+            await self._lost(counters, row.groups, counters.oom_kills - known, int(memory.uptime_s * 1e6), listening=listening)
 
     async def _begin(self, counters: Counters, booted_at: datetime, *, first: bool) -> None:
         """A boot that is new to us. What was counted before we first saw the host is history; of a later boot nothing is."""
@@ -89,15 +89,16 @@ class Tally:
                 await tx.execute(insert(tallies).values(host=self._name, **values))
         self._short = None
 
-    async def _lost(self, counters: Counters, before: dict[str, int], missing: int, *, listening: bool) -> None:
-        """Tell what is missing once it has been missing for a while."""
+    async def _lost(self, counters: Counters, before: dict[str, int], missing: int, uptime_us: int, *, listening: bool) -> None:
+        """Tell what is missing once it has been missing for a while; `uptime_us` is when that was read, by its own clock."""
         now = self._clock.now()
         if self._short is None or self._short.missing > missing:
             self._short = Short(missing, now)
         if not listening or now - self._short.since < GRACE:
             return
         units = await self._where(counters, before)
-        told = [self._counted(counters, units[n] if n < len(units) else None, n) for n in range(min(missing, MOST))]
+        # A microsecond apart, which tells those of one reading from each other.
+        told = [self._counted(counters, units[n] if n < len(units) else None, uptime_us - n) for n in range(min(missing, MOST))]
         await self._rule.missing(self._name, told)
         async with self._store.begin() as tx:
             # What is beyond the most that is told is not told again; groups start from here.
@@ -121,12 +122,11 @@ class Tally:
                 units += [unit] * max(0, number - told)
         return units
 
-    def _counted(self, counters: Counters, unit: str | None, n: int) -> Kill:
+    def _counted(self, counters: Counters, unit: str | None, monotonic_us: int) -> Kill:
         """A kill without a line: what is known is that the kernel's killer did it, and perhaps where."""
         source = f"memory.events of {unit}" if unit else "/proc/vmstat"
         said = f"oom_kill {counters.oom_kills} ({source}), and no line in the log"
-        now = self._clock.now() - timedelta(microseconds=n)  # which tells those of one reading apart
-        return counted_kill(unit, counters.boot_id, now, 0, None, said)
+        return counted_kill(unit, counters.boot_id, self._clock.now(), monotonic_us, None, said)
 
 
 async def _known(tx: AsyncConnection, host: str, boot_id: str) -> int:

@@ -168,7 +168,9 @@ def _was_counted(counted: Kill, told: Kill) -> bool:
     """A counter knows its unit at most; the line that it stands for comes before the reading, or a moment after."""
     if counted.counted and told.counted:
         return counted.unit == told.unit and counted.monotonic_us == told.monotonic_us and counted.at == told.at
-    before_s = (counted.at - told.at).total_seconds()
+    # By the host's own clock where both have it: the reading was dated by the bot's.
+    own = counted.monotonic_us and told.monotonic_us
+    before_s = (counted.monotonic_us - told.monotonic_us) / 1e6 if own else (counted.at - told.at).total_seconds()
     return told.cause in _BY_A_COUNTER | {"unknown"} and counted.unit in {None, told.unit} and -NEAR_S <= before_s <= COUNTED_S
 
 

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
+import bot.follow
 from bot.alerts.kills import KillRule, Mark
 from bot.alerts.tally import GRACE
 from bot.app import build
@@ -224,6 +225,13 @@ async def follow(store_url: str, host: JournalHost, clock: StandingClock) -> Fol
     return Followed(
         life.chat.calls, life.titles(), [row.pid for row in rows], {row.cause for row in rows}, marks, host.scripts, counted
     )
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here comes over a wire, so that little has to be waited for."""
+    monkeypatch.setattr(bot.follow, "QUIET_S", 0.2)
+    monkeypatch.setattr(bot.follow, "SETTLED_S", 0.2)
 
 
 @pytest.fixture

@@ -313,7 +313,7 @@ async def test_kills_that_only_a_counter_knows_are_told_and_taken_in_by_their_la
             confidence="likely",
             counted=True,
             final=False,
-            monotonic_us=-n,
+            monotonic_us=10**9 + 30 * 10**6 - n,
             evidence=("oom_kill 2",),
         )
         for n in (1, 2)
@@ -332,8 +332,18 @@ async def test_kills_that_only_a_counter_knows_are_told_and_taken_in_by_their_la
     assert not any(row.data["counted"] for row in rows)
 
 
+async def test_a_late_line_takes_in_its_count_whatever_the_clocks_say(coroner: Coroner) -> None:
+    """The reading is dated by the bot's clock, the line by the host's."""
+    lost = kill(None, 30, unit=None, name="", cause="kernel-oom", confidence="likely", counted=True, final=False)
+    await coroner.rule.missing("prod", [lost])
+    late = kill(100, 0, **KERNEL)
+    await coroner.keep(replace(late, at=late.at + timedelta(hours=1)))
+
+    assert [row.pid for row in await coroner.rows()] == [100]
+
+
 async def test_a_kill_that_the_kernel_did_not_count_takes_in_no_lost_one(coroner: Coroner) -> None:
-    lost = kill(None, 0, unit=None, name="", cause="kernel-oom", confidence="likely", counted=True, monotonic_us=-1)
+    lost = kill(None, 0, unit=None, name="", cause="kernel-oom", confidence="likely", counted=True)
     await coroner.rule.missing("prod", [lost])
     await coroner.keep(kill(100, 200, cause="worker-timeout", confidence="certain"))
 
