@@ -17,11 +17,12 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-import bot.follow
 from bot.alerts.kills import KillRule, Mark
 from bot.alerts.tally import GRACE
 from bot.app import build
-from bot.follow import MOST_LINES, PROGRAMS, SYSTEM, Follower, Since
+from bot.follow import Follower, stream, voices
+from bot.follow.stream import MOST_LINES, ProgramsStream, SystemStream
+from bot.follow.watched import Since
 from bot.i18n import render
 from bot.settings import HostSettings, Settings
 from bot.store.tables import journals, kills, staged, tallies
@@ -45,6 +46,7 @@ from tests.remote.findings.journal_scene import first_writers
 from tests.remote.findings.scene import unit
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "debian12" / "journal"
+SYSTEM, PROGRAMS = SystemStream.name, ProgramsStream.name
 NAMES = sorted(path.stem for path in RECORDED.glob("*.jsonl"))
 
 
@@ -214,9 +216,9 @@ async def follow(store_url: str, host: JournalHost, clock: StandingClock) -> Fol
     """One life, until both streams have read all there is."""
     async with living(store_url, host, clock) as life:
         await until(lambda: min(host.read.values()) == len(host.coming), 30)
-        await until(lambda: not life.follower.autopsy.claims, 5)
+        await until(lambda: not life.follower.watched.autopsy.claims, 5)
         # What is read is kept before the next line is asked for; the last batch is waited for by its effect.
-        await until(lambda: life.follower._system.listening and life.follower._programs.listening, 10)
+        await until(lambda: life.follower.system.listening and life.follower.programs.listening, 10)
         await life.app.outbox.drained()
         rows = await life.rows()
         marks = {stream: mark for stream in (SYSTEM, PROGRAMS) if (mark := await life.mark(stream)) is not None}
@@ -230,8 +232,8 @@ async def follow(store_url: str, host: JournalHost, clock: StandingClock) -> Fol
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here comes over a wire, so that little has to be waited for."""
-    monkeypatch.setattr(bot.follow, "QUIET_S", 0.2)
-    monkeypatch.setattr(bot.follow, "SETTLED_S", 0.2)
+    monkeypatch.setattr(stream, "QUIET_S", 0.2)
+    monkeypatch.setattr(voices, "SETTLED_S", 0.2)
 
 
 @pytest.fixture
@@ -318,7 +320,7 @@ async def test_a_claim_that_nobody_bears_out_yet_holds_the_cursor_back(store_url
     lines = recorded(HANGS)
     host = JournalHost(coming=[lines], units=services(lines), deaf=True, boot_id=entries(lines)[0].boot_id)
     async with living(store_url, host, then) as life:
-        await until(lambda: bool(life.follower.autopsy.claims), 20)
+        await until(lambda: bool(life.follower.watched.autopsy.claims), 20)
         assert await life.rows() == []
         mark = await life.mark(PROGRAMS)
         before = mark.cursor if mark else ""
@@ -334,7 +336,7 @@ async def test_a_claim_is_asked_about_again_with_the_next_sample(store_url: str,
     lines = recorded(HANGS)
     host = JournalHost(coming=[lines], units=services(lines), deaf=True, boot_id=entries(lines)[0].boot_id)
     async with living(store_url, host, then) as life:
-        await until(lambda: bool(life.follower.autopsy.claims), 20)
+        await until(lambda: bool(life.follower.watched.autopsy.claims), 20)
         host.deaf = False
         await life.follower.sampled(sample(None))
 
@@ -347,17 +349,17 @@ async def test_what_the_store_would_not_take_is_kept_once_it_takes_it(store_url:
     async with living(store_url, host, then) as life:
         async with life.app.store.begin() as tx:
             await tx.execute(text("CREATE TRIGGER f BEFORE INSERT ON kills BEGIN SELECT RAISE(ABORT, 'full'); END"))
-        await until(lambda: host.read[SYSTEM] == 1 and bool(life.follower.autopsy.kills), 30)
+        await until(lambda: host.read[SYSTEM] == 1 and bool(life.follower.watched.autopsy.kills), 30)
         then.moment = entries(lines)[-1].at + timedelta(minutes=1)
         with pytest.raises(SQLAlchemyError):
             await life.follower.sampled(sample(None))
         await until(lambda: sum("_TRANSPORT=kernel" in script for script in host.scripts) == 3, 30)
         async with life.app.store.begin() as tx:
             await tx.execute(text("DROP TRIGGER f"))
-        await until(lambda: life.follower._system.listening, 30)
+        await until(lambda: life.follower.system.listening, 30)
         await life.follower.sampled(sample(None))
 
-        assert {row.pid for row in await life.rows()} == {kill.pid for kill in life.follower.autopsy.kills}
+        assert {row.pid for row in await life.rows()} == {kill.pid for kill in life.follower.watched.autopsy.kills}
 
 
 async def test_what_was_missed_and_then_refused_is_told_in_one_message(store_url: str, then: StandingClock) -> None:
@@ -368,13 +370,13 @@ async def test_what_was_missed_and_then_refused_is_told_in_one_message(store_url
     async with living(store_url, host, then) as life:
         async with life.app.store.begin() as tx:
             await tx.execute(text("CREATE TRIGGER f BEFORE INSERT ON kills BEGIN SELECT RAISE(ABORT, 'full'); END"))
-        await until(lambda: len(life.follower.autopsy.kills) > 1, 30)
+        await until(lambda: len(life.follower.watched.autopsy.kills) > 1, 30)
         async with life.app.store.begin() as tx:
             await tx.execute(text("DROP TRIGGER f"))
         await life.follower.sampled(sample(None))
         await life.app.outbox.drained()
 
-        assert {row.told for row in await life.rows()} == {life.follower._system._gap}
+        assert {row.told for row in await life.rows()} == {life.follower.system._gap}
         assert len(life.titles()) == 1
 
 
@@ -421,9 +423,9 @@ async def test_a_service_that_floods_is_not_listened_to_for_a_while(store_url: s
     flood = [altered(said, n, MESSAGE=f"[2026-11-23 23:50:52 +0000] [1] [INFO] {n}") for n in range(MOST_LINES + 2)]
     host = JournalHost(coming=[flood, flood, flood, []], units=services(lines))  # one may still come the way it did
     async with living(store_url, host, then) as life:
-        await until(lambda: bool(life.follower._hushed), 60)  # first its workers …
-        await until(lambda: bool(life.follower._muted), 60)  # … then itself
-        await until(lambda: not life.follower._speakers, 60)
+        await until(lambda: bool(life.follower.watched.voices._hushed), 60)  # first its workers …
+        await until(lambda: bool(life.follower.watched.voices._muted), 60)  # … then itself
+        await until(lambda: not life.follower.watched.voices.speakers, 60)
 
 
 def altered(line: bytes, n: int, **fields: str) -> bytes:
@@ -442,7 +444,7 @@ GROUP = "/system.slice/site.service"
 async def test_what_the_kernel_counted_and_the_log_lost_is_told(store_url: str, clock: StandingClock) -> None:
     host = JournalHost(coming=[[]], counters=Counters("b" * 32, 5, {GROUP: 2}))
     async with living(store_url, host, clock) as life:
-        await until(lambda: life.follower._system.listening, 20)
+        await until(lambda: life.follower.system.listening, 20)
         await life.follower.sampled(sample(5))
         assert await life.rows() == [], "what was counted before we came is history"
 
@@ -469,7 +471,7 @@ async def test_what_the_kernel_counted_and_the_log_lost_is_told(store_url: str, 
 async def test_a_host_that_was_not_listened_to_lost_nothing_yet(store_url: str, clock: StandingClock) -> None:
     host = JournalHost(coming=[], counters=Counters("b" * 32, 5, {}))
     async with living(store_url, host, clock) as life:
-        await until(life.follower.seen.is_set, 20)
+        await until(life.follower.system.seen.is_set, 20)
         await life.follower.sampled(sample(5))
         host.counters = Counters("b" * 32, 7, {})
         for n in range(5):
@@ -482,7 +484,7 @@ async def test_a_host_that_was_not_listened_to_lost_nothing_yet(store_url: str, 
 async def test_after_a_boot_the_counter_starts_anew(store_url: str, clock: StandingClock) -> None:
     host = JournalHost(coming=[[]], counters=Counters("b" * 32, 5, {}))
     async with living(store_url, host, clock) as life:
-        await until(lambda: life.follower._system.listening, 20)
+        await until(lambda: life.follower.system.listening, 20)
         await life.follower.sampled(sample(5))
         clock.go(3600)
         host.counters = Counters("c" * 32, 1, {})
@@ -502,10 +504,10 @@ async def test_kills_that_were_told_are_not_missing(store_url: str, then: Standi
     boot_id = entries(lines)[0].boot_id
     host = JournalHost(coming=[[], lines], units=services(lines), counters=Counters(boot_id, 0, {}), boot_id=boot_id)
     async with living(store_url, host, then) as life:
-        await until(life.follower.seen.is_set, 20)
+        await until(life.follower.system.seen.is_set, 20)
         await life.follower.sampled(sample(0))
         await until(lambda: host.read[SYSTEM] == 2, 20)
-        await until(lambda: life.follower._system.listening, 20)
+        await until(lambda: life.follower.system.listening, 20)
         host.counters = Counters(boot_id, 1, {})
         for n in range(3):
             await life.follower.sampled(sample(1, 1000 + n * GRACE.total_seconds()))
@@ -541,7 +543,7 @@ async def test_a_host_without_any_log_is_watched_by_its_counters(store_url: str,
 
     host = Mute(coming=[[]], counters=Counters("b" * 32, 5, {}))
     async with living(store_url, host, clock) as life:
-        await until(life.follower.seen.is_set, 20)
+        await until(life.follower.system.seen.is_set, 20)
         await life.follower.sampled(sample(5))
         async with life.app.store.connect() as tx:
             assert (await tx.execute(select(tallies.c.base))).scalar_one() == 5
