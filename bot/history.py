@@ -15,7 +15,7 @@ from handlers.cards.kill import Past, newest_first
 from remote.findings.kill import join, same_kill
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -45,9 +45,20 @@ class KillHistory:
         async with self._store.connect() as tx:
             rows = (await tx.execute(query.order_by(kills.c.at.desc()).limit(MOST))).all()
         known = [load_kill(row.data) for row in rows]
-        whole = [_whole(kill, known) for kill in found]
-        lost = (kill for kill in known if kill.counted and not any(same_kill(kill, one) for one in found))
-        return newest_first((*whole, *lost))
+        whole = [_whole(kill, sights) for kill, sights in _beside(found, known)]
+        # A journal is vacuumed, and of a flood it gives the beginning: what was told is known all the same.
+        only_ours = [kill for kill, sights in _beside(known, found) if not any(same_kill(kill, one) for one in sights)]
+        return newest_first((*whole, *only_ours))
+
+
+def _beside(kills: Sequence[Kill], others: Sequence[Kill]) -> Iterator[tuple[Kill, Sequence[Kill]]]:
+    """Each with those of the others that may be sights of it: of its pid, or without one."""
+    by_pid: dict[int | None, list[Kill]] = {}
+    for one in others:
+        by_pid.setdefault(one.pid, []).append(one)
+    for kill in kills:
+        nameless = by_pid.get(None, ())
+        yield kill, others if kill.pid is None else (*by_pid.get(kill.pid, ()), *nameless)
 
 
 def _whole(kill: Kill, known: Sequence[Kill]) -> Kill:

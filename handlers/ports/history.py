@@ -20,5 +20,5 @@ class History(Protocol):
 
     async def told(self, host: str, found: Sequence[Kill], since: datetime) -> tuple[Kill, ...]:
         """What a journal tells since then (aware), each kill with what the watch saw of it (a pid that nobody tells any more;
-        cause `plan` where a step of ours did it), and those that the kernel counted and the log lost. Newest first."""
+        cause `plan` where a step of ours did it), and those that the journal does not tell any more. Newest first."""
         ...

@@ -540,6 +540,7 @@ async def test_what_only_the_bot_knows_stands_in_the_history_too(coroner: Corone
     ]
     assert [one.pid for one in await history.told("prod", [ours, other], NOW + timedelta(seconds=301))] == [101, 100]
     assert await history.told("web", [], NOW - timedelta(hours=1)) == ()
+    assert [one.pid for one in await history.told("prod", [], NOW - timedelta(hours=1))] == [None, 101, 100], "vacuumed"
 
     nameless = kill(None, 5, unit="site.service", final=False, cause="cgroup-limit", confidence="likely", evidence=("failed",))
     whole = (await history.told("prod", [nameless], NOW + timedelta(seconds=1)))[-1]
