@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from bot import logs
@@ -77,12 +77,18 @@ async def _host(fleet: Fleet, name: str) -> list[Finding]:
         return [(False, T("{host}: {why}", host=Mono(name), why=machine.why))]
     lines: list[Finding] = [(True, T("{host}: {distribution}, Linux {kernel}", host=Mono(name), distribution=machine.distribution,
                                      kernel=machine.kernel))]  # fmt: skip
-    if machine.journal != "all":
-        lines.append((False, T("{host}: its journal cannot be read whole, so kills may be missed. Add the user to the group "
-                               "systemd-journal.", host=Mono(name))))  # fmt: skip
+    return [*lines, *_rights(name, machine)]
+
+
+def _rights(name: str, machine: Machine) -> Iterator[Finding]:
+    if machine.journal == "own":
+        yield False, T("{host}: its journal cannot be read whole, so kills may be missed. Add the user to the group "
+                       "systemd-journal.", host=Mono(name))  # fmt: skip
+    if machine.journal == "none":  # nothing that anybody could do about it
+        yield True, T("{host}: there is no journal; I read the kernel's buffer or log files instead, so kills may be missed",
+                      host=Mono(name))  # fmt: skip
     if machine.root == "no":
-        lines.append((True, T("{host}: no root and no sudo; a fix can be shown there but not applied", host=Mono(name))))
-    return lines
+        yield True, T("{host}: no root and no sudo; a fix can be shown there but not applied", host=Mono(name))
 
 
 async def _chats(settings: Settings) -> Iterable[Finding]:

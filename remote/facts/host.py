@@ -13,7 +13,8 @@ from remote.facts.reading import decimal, whole
 class Machine:
     """Kernel, distribution, and our rights. `root` is `uid` when we are root, `sudo` when `sudo -n` works, else `no`.
 
-    `journal` is `all`, `own` (only our own messages are visible) or `none`. `cgroup_version` is 0 where none is mounted.
+    `journal` is `all`, `own` (no more than our own messages may be read) or `none` (there is none). `cgroup_version` is 0 where
+    none is mounted.
     """
 
     boot_id: str
@@ -58,8 +59,8 @@ else echo 'root no'; fi
 if command -v journalctl >/dev/null 2>&1; then
   v=$(journalctl -n 0 --no-pager 2>&1 >/dev/null)
   case $v in
-    *'not seeing messages'*) echo 'journal own' ;;
-    *'insufficient permissions'*|*'No journal files'*|*'ermission denied'*|*'ailed to'*) echo 'journal none' ;;
+    *'not seeing messages'*|*'insufficient permissions'*|*'ermission denied'*) echo 'journal own' ;;
+    *'No journal files'*|*'ailed to'*) echo 'journal none' ;;
     *) echo 'journal all' ;;
   esac
 else echo 'journal none'; fi

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,27 @@ def test_no_text_breaks_it(text: str) -> None:
             parse(output)
         except Unparsable:
             continue
+
+
+@pytest.mark.parametrize(
+    ("complaint", "journal"),
+    [
+        ("", "all"),
+        ("Hint: You are currently not seeing messages from other users and the system.", "own"),
+        ("No journal files were opened due to insufficient permissions.", "own"),
+        ("No journal files were found.", "none"),
+        ("Failed to open root directory: No such file or directory", "none"),
+    ],
+)
+def test_a_journal_that_may_not_be_read_is_there(complaint: str, journal: str, tmp_path: Path) -> None:
+    program = tmp_path / "journalctl"
+    program.write_text(f"#!/bin/sh\necho '{complaint}' >&2\n")
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-c", MACHINE.script], env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True, text=True,
+        check=True, timeout=60,
+    )  # fmt: skip
+    assert machine(done.stdout).journal == journal
 
 
 @pytest.mark.parametrize("shell", SHELLS)
