@@ -64,6 +64,11 @@ def test_every_command_of_the_command_line_is_in_the_readme() -> None:
     assert not missing
 
 
+def test_the_readme_leads_to_every_document() -> None:
+    linked = set(LINK.findall(README.read_text(encoding="utf-8")))
+    assert not [path.name for path in ROOT.glob("docs/*.md") if f"docs/{path.name}" not in linked]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     text = FENCED.sub("", document.read_text(encoding="utf-8"))

@@ -48,6 +48,8 @@ PULSE_S = 0.15
 PULSES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 CHUNK_BYTES = 1 << 16
 YES = frozenset({"y", "yes", "д", "да"})
+QUIT = "/quit"
+ENDS = frozenset({QUIT, "quit", "exit", "/exit"})  # as shells and other prompts have it
 STYLES: Mapping[Look, str] = {
     "plain": "bold",
     "good": "bold green",
@@ -250,6 +252,7 @@ class Console:
         from prompt_toolkit.patch_stdout import patch_stdout
 
         session = self._new_session()
+        self._say(T("{help} lists what can be asked, {quit} closes this console.", help=Mono("/help"), quit=Mono(QUIT)), "faint")
         with patch_stdout(raw=True):
             pulse = asyncio.create_task(self._pulse(session), name="console pulse")
             try:
@@ -264,7 +267,7 @@ class Console:
         from prompt_toolkit.completion import WordCompleter
 
         known = {f"/{name}": clean(render(one.summary, self._language)) for name, one in self._commands.items()}
-        words = WordCompleter([*known, "/quit"], meta_dict=known, sentence=True)
+        words = WordCompleter([*known, QUIT], meta_dict=known, sentence=True)
         return PromptSession("memwarden> ", completer=words, rprompt=self._progress, reserve_space_for_menu=MENU_LINES)
 
     async def _prompt(self, session: PromptSession[str], inbox: Inbox) -> bool:
@@ -327,7 +330,7 @@ class Console:
                 await self._press(inbox, number)
                 return True
             self._say(T("Nothing was pressed."), "faint")
-        if line == "/quit":
+        if line.lower() in ENDS:
             return False
         if line.isascii() and line.isdigit():
             await self._number(inbox, int(line[:4]))

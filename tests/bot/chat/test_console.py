@@ -162,8 +162,9 @@ async def test_the_end_waits_for_the_last_answer(harness: Harness) -> None:
     assert [event.text for event in harness.inbox.typed_events] == ["/mem"]
 
 
-async def test_quit_ends_and_what_follows_is_not_read(harness: Harness) -> None:
-    harness.say("/mem\n\n/quit\n/top\n")
+@pytest.mark.parametrize("word", ["/quit", "quit", "exit", "/exit", "Quit"])
+async def test_quit_ends_and_what_follows_is_not_read(harness: Harness, word: str) -> None:
+    harness.say(f"/mem\n\n{word}\n/top\n")
     async with asyncio.timeout(5):
         await harness.ended.wait()
     assert [event.text for event in harness.inbox.typed_events] == ["/mem"]
@@ -371,6 +372,7 @@ def terminal(*arguments: str) -> Iterator[Terminal]:
 
 def test_at_a_terminal_one_asks_presses_and_leaves() -> None:
     with terminal() as screen:
+        assert "/quit closes this console." in screen.look()
         screen.type("/mem prod\r")
         screen.wait_for("you said /mem prod")
         screen.wait_for("[2] Decline")
