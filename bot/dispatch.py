@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-OLD_S = 120.0  # a command with effects older than this was typed to an absent bot (platforms.md 1.2)
+# A command with effects older than this was typed to an absent bot. Telegram keeps such a one for up to a day
+# (https://core.telegram.org/bots/api#getting-updates).
+OLD_S = 120.0
 # Phones write quotes and dashes of their own; a no-break space comes with a paste.
 PLAIN = str.maketrans("\u201c\u201d\u201e\u2018\u2019\u00a0", '"""\'\' ') | str.maketrans({"\u2014": "--", "\u2013": "-"})
 TOAST_S = 2.0  # a press is answered within this; Telegram forgets the query after ten to twenty seconds

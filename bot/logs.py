@@ -13,7 +13,7 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-# Tokens of both platforms, wherever they stand: aiohttp's errors carry whole URLs (platforms.md 4)
+# Tokens of both platforms, wherever they stand: Telegram's is a part of its URLs, and aiohttp's errors carry whole URLs.
 TOKENS = re.compile(r"bot\d{5,}:[\w-]{10,}|\b\d{5,}:[\w-]{30,}|xox[a-z]-[\w-]+|xapp-[\w-]+")
 
 

@@ -13,7 +13,7 @@ from remote.text import Text
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command. `run(request, *, port…)` names the ports it needs as keyword-only parameters; the process looks at the
-    annotations once and hands them over (bot/ports.py).
+    annotations once and hands them over (`prepare` in bot/dispatch.py).
 
     `usage` is the line that wrong use is answered with (`/top HOST [COUNT]`); `role` the least role that may use it.
     `effects` marks one that changes something: an event of it that is old (typed while the process was away) does not act.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
+import io
 import json
 import re
+import tokenize
 import types
 import typing
 from collections.abc import Iterator
@@ -27,6 +30,8 @@ SHOWN = [*DOCUMENTS, *(path for path in ROOT.glob("deploy/*") if path.is_file())
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+URL = re.compile(r"https?://\S+")
+NAMED = re.compile(r"(?<![\w./-])(?:(?:bot|handlers|remote|tests|tools|deploy|docs)/[\w./-]+|[\w./-]+\.md\b)")
 EXAMPLE = re.compile(r"^## /(\w+)$.*?^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLANS = {"approve", "decline", "details", "restart", "undo"}
 """Commands whose data is a plan; every other one has a dataclass of its own name in its module."""
@@ -100,6 +105,31 @@ def test_every_path_of_the_architecture_is_there() -> None:
     named = re.findall(r"`((?:bot|handlers|remote|tests|tools|deploy)/[\w./-]*)", _text("docs/architecture.md"))
     assert named
     assert not [path for path in named if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("folder", ["bot", "handlers", "remote", "tests", "tools"])
+def test_what_comments_name_is_there(folder: str) -> None:
+    """Paths and documents, each as it is called from the repository's root: a bare name tells nobody where to look."""
+    code = sorted((ROOT / folder).rglob("*.py"))
+    assert code
+    dangling = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in code
+        for said in _said(path.read_text(encoding="utf-8"))
+        for name in NAMED.findall(URL.sub("", said))
+        if not (ROOT / name.rstrip(".")).exists()
+    ]
+    assert not dangling
+
+
+def _said(code: str) -> Iterator[str]:
+    """The comments and docstrings of a module."""
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
 
 
 def test_every_kind_of_host_error_is_in_troubleshooting() -> None:

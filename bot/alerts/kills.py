@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 STORM_S = 120.0  # kills of one unit within this of the last one share its message
 AT_ONCE_S = 10.0  # … and those of several, which then have one reason
-FINAL_S = 20.0  # so long after its last sign no more is waited for: celery's comes after ten seconds (kills.md 1.6)
+FINAL_S = 20.0  # so long after its last sign no more is waited for: celery's comes after ten seconds (worker_lost_wait)
 NEARBY = 200  # how many of a boot's newest kills are looked at for one that this may be a second sight of
 SHOWN = 60  # so many kills of one message are named, the rest is counted
 TIMEOUTS = frozenset({"worker-timeout", "time-limit"})

@@ -14,7 +14,7 @@ from bot.i18n import render
 from handlers.reply import Table
 from remote.text import Listing, Mono, N, T, Text, Value
 
-WIDTH = 34  # columns: what a phone shows of fixed width before it wraps (platforms.md 5)
+WIDTH = 34  # columns: what a phone of 360 to 390 pixels shows of fixed width before it wraps
 GAP = "  "
 LEAST_NAME = 6  # columns that the last column keeps, whatever the numbers need
 BAR = 20  # characters of a meter

@@ -32,7 +32,8 @@ class Memory:
 
     @property
     def used_percent(self) -> float:
-        """What is not available, in percent of the whole (kills.md section 4)."""
+        """What is not available, in percent of the whole. Free, buffers and cache together would count tmpfs, which the kernel
+        cannot drop, as free."""
         return 100.0 * (1 - self.available_bytes / self.total_bytes) if self.total_bytes else 0.0
 
     @property

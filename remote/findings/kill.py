@@ -88,8 +88,8 @@ class Kill:
 
 
 LINES, LINE_CHARACTERS = 20, 500
-# Signs of one process' end come within this time: gunicorn's a second later, celery's after ten, journald's own clock later
-# still under thrash (kills.md 1.5, 1.6, 2). A pid is not used again so soon.
+# Signs of one process' end come within this time: gunicorn's a second later, celery's after ten (its worker_lost_wait), and
+# under thrash journald reads the kernel's lines up to minutes late. A pid is not used again so soon.
 JOIN_S = 120.0
 # What names no pid belongs to a kill of its unit this near.
 NEAR_S = 60.0

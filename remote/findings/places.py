@@ -18,7 +18,7 @@ class Place:
     staged: bool = False
 
 
-# docker and podman, with systemd's and with cgroupfs' driver; containerd and CRI-O below kubepods; LXC 3 and 4 (kills.md 1.4).
+# docker and podman, with systemd's and with cgroupfs' driver; containerd and CRI-O below kubepods; LXC 3 and 4.
 _CONTAINER = re.compile(
     r"(?:(?:docker|cri-containerd|crio|libpod|libpod-payload|nerdctl)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?|lxc\.payload\.(?P<name>[\w.-]{1,64})"
 )

@@ -7,7 +7,8 @@ from remote.findings.base import Finding
 from remote.policy import Policy
 from remote.text import Percent, Size, T, Value
 
-# Tasks wait for memory: kills.md section 4 (PSI says it before MemAvailable does, as zram and swap hide it).
+# Tasks wait for memory (https://docs.kernel.org/accounting/psi.html): PSI says it before MemAvailable does, as zram and swap
+# hide it.
 SOME_PERCENT = 10.0
 FULL_PERCENT = 5.0
 # A full swap alone is normal after days; it is worth a word because nothing is left to give way.

@@ -50,7 +50,7 @@ def propose(stray: Process, *, boot_id: str, title: str, frees_bytes: int, timeo
     )
 
 
-# Field 22 of /proc/PID/stat counted after the last `)`: comm may hold anything (kills.md 5).
+# Field 22 of /proc/PID/stat counted after the last `)`: comm may hold anything, a `)` too (PR_SET_NAME in prctl(2)).
 _BORN = 'born() {{ s=$(cat /proc/{pid}/stat 2>/dev/null) || return; s=${{s##*) }}; set -f -- $s; echo "${{20}}"; }}'
 
 

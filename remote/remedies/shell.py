@@ -55,8 +55,8 @@ def unchanged(unit: Unit) -> str:
 
 
 def softly(unit: str, timeout_s: int) -> str:
-    """Let a celery unit finish its task when it is stopped: KillMode=control-group would end the pool child with it
-    (kills.md 9, tried). The drop-in lives in /run: a reboot takes it back."""
+    """Let a celery unit finish its task when it is stopped: KillMode=control-group would end the pool child with it,
+    and the task is lost (tried on systemd 252). The drop-in lives in /run: a reboot takes it back."""
     name = unit_name(unit)
     place = f"/run/systemd/system/{name}.d"
     return (

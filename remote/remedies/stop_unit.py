@@ -1,7 +1,7 @@
 """Stop a unit that does another's work, and take away the links that would start it again at boot.
 
 The links are removed by name, not by `systemctl disable`: that would also touch the units in Also= and hand-made links of
-other units, which `enable` does not bring back (kills.md 9, tried). Undo puts back exactly what was there.
+other units, which `enable` does not bring back (tried on systemd 252). Undo puts back exactly what was there.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class Recording:
         return pid
 
     def storm(self, count: int, kind: str = "cgroup-oom") -> list[int]:
-        """Many at once: the kernel prints no dumps any more, only the line that is not rate-limited (kills.md 1.1)."""
+        """Many at once: after ten dumps in five seconds the kernel (mm/oom_kill.c) prints only the line that it does not limit."""
         bare = next(entry for entry in recorded(kind) if VICTIM.search(str(entry["MESSAGE"])))
         old = victims([json.dumps(bare).encode()])[0]
         pids = [next(self._pids) for _ in range(count)]
