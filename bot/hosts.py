@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from remote.connect.base import Host
     from remote.facts.base import Answers, Fact
     from remote.policy import Policy
+    from remote.text import Text
 
 
 class Fleet:
@@ -104,9 +105,16 @@ class Fleet:
             connect_timeout_s=one.connect_timeout,
         )
 
-    def _unknown(self, word: str, visible: tuple[str, ...]) -> Any:  # noqa: ANN401 - a Text
-        groups = {group for host in visible for group in self._settings.hosts[host].groups}
+    def _unknown(self, word: str, visible: tuple[str, ...]) -> Text:
+        groups = sorted({group for host in visible for group in self._settings.hosts[host].groups})
         near = difflib.get_close_matches(word.removeprefix("@"), [*visible, *groups], 1, 0.5)
+        known = Listing(tuple(Mono(name) for name in visible))
+        if not word.startswith("@"):
+            if near:
+                return T("There is no host {word}. Did you mean {near}?", word=Mono(word), near=Mono(near[0]))
+            return T("There is no host {word}. I know {hosts}.", word=Mono(word), hosts=known)
         if near:
-            return T("There is no host {word}. Did you mean {near}?", word=Mono(word), near=Mono(near[0]))
-        return T("There is no host {word}. I know {hosts}.", word=Mono(word), hosts=Listing(tuple(Mono(n) for n in visible)))
+            return T("There is no group {word}. Did you mean {near}?", word=Mono(word), near=Mono(near[0]))
+        if groups:
+            known = Listing(tuple(Mono(f"@{name}") for name in groups))
+        return T("There is no group {word}. I know {names}.", word=Mono(word), names=known)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from handlers.cards.failure import needed
+from handlers.cards.failure import needed, needed_units
 from handlers.cards.host import by_severity, duplicate_finding, memory_sentence
 from handlers.cards.plan import StepData, plan_card, step_data
 from handlers.cards.twins import group_lines, keep_buttons
@@ -109,7 +109,7 @@ def offer(plan: Plan) -> PlanOffer:
 def judge(host: str, answers: Answers, policy: Policy, key: bytes) -> Sight:
     """Everything a plan is drawn from. Raises HostError when one of the facts it needs could not be read."""
     memory, processes = needed(host, answers, MEMORY), needed(host, answers, PROCESSES)
-    units, machine = needed(host, answers, UNITS), needed(host, answers, MACHINE)
+    units, machine = needed_units(host, answers), needed(host, answers, MACHINE)
     timers = answers[SCHEDULES]
     groups, _ = duplicates.find(processes, units, policy)
     found = [

@@ -14,7 +14,7 @@ from handlers.ports.history import History
 from handlers.ports.hosts import Hosts
 from handlers.reply import Button, Reply, Title
 from handlers.request import Request
-from handlers.words import split_window
+from handlers.words import names, split_window
 from remote.text import Mono, N, T
 
 
@@ -27,7 +27,7 @@ class KillsData:
 
 async def run(request: Request, *, hosts: Hosts, clock: Clock, history: History) -> Reply:
     """List the kills of the last 24 h, or of the time that was named."""
-    words, asked = split_window(request.words, hosts.visible(request))
+    words, asked = split_window(request.words, names(request, hosts))
     window = asked or DAY
 
     async def look(host: str) -> Part:

@@ -12,7 +12,7 @@ from handlers.every import Part, every
 from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Button, Code, Reply, Title
 from handlers.request import Request
-from handlers.words import SHOWN, host_and_unit, split_number, within
+from handlers.words import SHOWN, host_and_unit, names, split_number, within
 from remote.facts.journal import Entry, unit_log
 from remote.redact import redact
 from remote.text import Mono, N, T
@@ -41,7 +41,7 @@ class LogsData:
 
 async def run(request: Request, *, hosts: Hosts) -> Reply:
     """Read the last lines of one unit on one host."""
-    words, number = split_number(request.words, hosts.visible(request))
+    words, number = split_number(request.words, names(request, hosts))
     count = within(number, LINES, MOST)
     host, name = host_and_unit(request, hosts, words)
     unit = name if "." in name else f"{name}.service"
@@ -51,7 +51,8 @@ async def run(request: Request, *, hosts: Hosts) -> Reply:
         raise Usage(T("{unit} is no unit's name.", unit=Mono(name[:SHOWN]))) from error
 
     async def look(host: str) -> Part:
-        journal = needed(host, await hosts.ask(host, fact), fact)
+        absent = T("There is no journal on {host}, so I can show no unit's log.", host=Mono(host))
+        journal = needed(host, await hosts.ask(host, fact), fact, absent)
         lines = tuple(_line(entry) for entry in journal.entries[-count:])
         blocks = _card(host, unit, lines, journal.partial)
         return Part(LogsData(unit, lines, journal.partial), blocks, ((Button(T("Why"), f"/why {host}"),),))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from handlers.cards.failure import needed
+from handlers.cards.failure import needed, needed_units
 from handlers.cards.host import short_unit
 from handlers.cards.plan import plan_card
 from handlers.command import Command, Refused
@@ -35,7 +35,7 @@ async def _restart(
     request: Request, host: str, name: str, hosts: Hosts, plans: Plans, clock: Clock
 ) -> Reply:  # fmt: skip
     answers = await hosts.ask(host, MEMORY, PROCESSES, UNITS, MACHINE)
-    units = needed(host, answers, UNITS)
+    units = needed_units(host, answers)
     unit = known_unit(host, units, name)
     memory, processes, machine = needed(host, answers, MEMORY), needed(host, answers, PROCESSES), needed(host, answers, MACHINE)
     seen = Seen(memory, processes, units, machine, hosts.key())

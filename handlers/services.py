@@ -17,7 +17,7 @@ from remote.facts.base import Unreadable
 from remote.facts.processes import PROCESSES, Process, Processes
 from remote.facts.units import UNITS, Unit, Units
 from remote.services.base import Role
-from remote.text import Mono, N, Size, T, Text, Value
+from remote.text import Listing, Mono, N, Size, T, Text, Value
 
 Roles = Mapping[int, tuple[Role, ...]]
 
@@ -126,7 +126,8 @@ def _strays(members: Iterable[Process], roles: Roles) -> Iterator[ServiceRow]:
 def _card(host: str, rows: tuple[ServiceRow, ...]) -> Iterator[Block]:
     if not rows:
         yield Title(T("{host}: no service that I know", host=Mono(host)))
-        yield Line(T("I know gunicorn, celery, PostgreSQL, Redis and nginx."))
+        known = Listing(tuple(kind.title for kind in services.kinds().values()))
+        yield Line(T("I know {services}.", services=known))
         return
     yield Title(N("{host}: {n} service", "{host}: {n} services", len(rows), host=Mono(host)))
     yield Table(tuple(map(_line, rows)), (T("PSS"), T("max"), T("W"), T("AE"), T("unit")))

@@ -13,7 +13,7 @@ from handlers.every import Part, every
 from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Button, Fold, Reply, Table, Title
 from handlers.request import Request
-from handlers.words import split_number, within
+from handlers.words import names, split_number, within
 from remote.facts.base import Unreadable
 from remote.facts.memory import MEMORY, Memory
 from remote.facts.processes import PROCESSES, Process
@@ -64,7 +64,7 @@ class TopData:
 
 async def run(request: Request, *, hosts: Hosts) -> Reply:
     """Processes, biggest first; all of 1 MiB or more for scripts unless a count was asked."""
-    words, number = split_number(request.words, hosts.visible(request))
+    words, number = split_number(request.words, names(request, hosts))
     shown = within(number, SHOWN, MOST)
     chosen = hosts.choose(request, words)
 

@@ -14,7 +14,7 @@ from handlers.ports.history import History
 from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Button, Line, Reply, Title
 from handlers.request import Request
-from handlers.words import split_number
+from handlers.words import names, split_number
 from remote.errors import HostError
 from remote.findings.death import Kill
 from remote.text import Mono, N, T
@@ -79,7 +79,7 @@ class _Look:
 async def run(request: Request, *, hosts: Hosts, clock: Clock, history: History) -> Reply:
     """The kills of the last 24 h; with a pid only that process's, from further back, and on whichever host knows it."""
     visible = hosts.visible(request)
-    words, pid = split_number(request.words, visible)
+    words, pid = split_number(request.words, names(request, hosts))
     look = _Look(hosts, clock, history)
     if pid is None:
         return await every(hosts.choose(request, words), look.day)

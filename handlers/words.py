@@ -13,30 +13,52 @@ from remote.text import Mono, T
 SHOWN = 64  # of a word that made no sense
 LONGEST = timedelta(days=3660)
 
+_NUMBER = re.compile(r"-?\d+", re.ASCII)
 _SPAN = re.compile(r"(\d{1,6})([mhdw])", re.ASCII)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
+def names(request: Request, hosts: Hosts) -> tuple[str, ...]:
+    """What a word may name from here, whatever it looks like: the hosts and their groups."""
+    visible = hosts.visible(request)
+    return (*visible, *(group for host in visible for group in hosts.groups(host)))
+
+
 def split_number(words: tuple[str, ...], known: tuple[str, ...] = ()) -> tuple[tuple[str, ...], int | None]:
-    """The words without a number at their end, and that number. A host (`known`) with digits for a name stays a host."""
-    if words and words[-1].isascii() and words[-1].isdigit() and words[-1] not in known:
-        return words[:-1], int(words[-1][:18])
-    return words, None
+    """The words without a number at their end, and that number. A host (`known`) with digits for a name stays a host. Raises
+    Usage for a number below zero, and for one before other words."""
+    rest, last = _split(words, known, _NUMBER)
+    if last.startswith("-"):
+        raise Usage(T("{number} is below zero.", number=Mono(last[:SHOWN])))
+    return rest, int(last[:18]) if last else None
+
+
+def _split(words: tuple[str, ...], known: tuple[str, ...], *looks: re.Pattern[str]) -> tuple[tuple[str, ...], str]:
+    """The words without the last one, and that one, where it looks so and names no host; else all of them, and nothing."""
+    at = next(
+        (n for n, word in enumerate(words) if word not in known and any(look.fullmatch(word.lower()) for look in looks)), None
+    )
+    if at is None:
+        return words, ""
+    if words[at + 1 :]:
+        raise Usage(T("{word} comes last, after everything else.", word=Mono(words[at][:SHOWN])))
+    return words[:at], words[at].lower()
 
 
 def split_window(words: tuple[str, ...], known: tuple[str, ...] = ()) -> tuple[tuple[str, ...], timedelta | None]:
     """The words without a length of time at their end (`30m`, `24h`, `7d`, `2w`), and that length. A host (`known`) of such a
-    name stays a host. Raises Usage for one that is nothing, for more than ten years, and for a number without its unit."""
-    last = words[-1].lower() if words else ""
-    found = _SPAN.fullmatch(last)
-    if not words or words[-1] in known or not (found or (last.isascii() and last.isdigit())):
+    name stays a host. Raises Usage for one that is nothing, for more than ten years, for a number without its unit, and for
+    one before other words."""
+    rest, last = _split(words, known, _SPAN, _NUMBER)
+    if not last:
         return words, None
+    found = _SPAN.fullmatch(last)
     window = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta()
     if not timedelta() < window <= LONGEST:
         raise Usage(
             T("{word} is no length of time that I can look back. Say it like 30m, 24h, 7d or 2w.", word=Mono(last[:SHOWN]))
         )
-    return words[:-1], window
+    return rest, window
 
 
 def within(number: int | None, default: int, most: int) -> int:

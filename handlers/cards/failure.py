@@ -10,9 +10,12 @@ from handlers.reply import Block, Failure, HostAnswer, Line, Reply, Title
 from handlers.request import Request
 from remote.errors import HostError
 from remote.facts.base import Answers, Fact, Unreadable
-from remote.text import Mono, T
+from remote.facts.units import UNITS, Units
+from remote.text import Mono, T, Text
 
 A = TypeVar("A")
+
+_ABSENT = {"missing", "unsupported"}
 
 
 def refusal(error: Usage | Refused, command: Command | None, request: Request) -> Reply:
@@ -56,9 +59,15 @@ def unreadable(host: str, why: Unreadable) -> HostError:
     return HostError("unreadable", T("{host} could not be read: {why}", host=Mono(host), why=why.why))
 
 
-def needed(host: str, answers: Answers, fact: Fact[A]) -> A:
-    """The answer to a fact that the command cannot do without. Raises HostError."""
+def needed(host: str, answers: Answers, fact: Fact[A], absent: Text | None = None) -> A:
+    """The answer to a fact that the command cannot do without. Raises HostError, in the words of `absent` where the host has no
+    such thing."""
     answer = answers[fact]
     if isinstance(answer, Unreadable):
-        raise unreadable(host, answer)
+        raise HostError("unreadable", absent) if absent and answer.kind in _ABSENT else unreadable(host, answer)
     return answer
+
+
+def needed_units(host: str, answers: Answers) -> Units:
+    """The units, for a command that changes some. Raises HostError."""
+    return needed(host, answers, UNITS, T("There is no systemd on {host}, so I can propose no fix there.", host=Mono(host)))

@@ -17,6 +17,7 @@ from handlers import discover
 from handlers.cards.kill import Past
 from handlers.command import Refused, Usage
 from handlers.reply import Reply, plain_json
+from remote import services
 from remote.errors import HostError
 from remote.facts.base import Unreadable
 from remote.facts.journal import Journal
@@ -45,6 +46,8 @@ KILLED = Journal(
 )  # fmt: skip
 DEAD = HostError("unreachable", T("There is no host {word}.", word="web"))
 NO_SYSTEMD = Unreadable("unsupported", T("{thing} is not there", thing="systemctl"))
+NO_JOURNAL = Unreadable("missing", T("{thing} is not there", thing="journalctl"))
+HIDDEN = Unreadable("denied", T("no permission to read {thing}", thing="it"))
 
 
 def desk(**worlds: Any) -> Desk:  # noqa: ANN401 - a world's answers
@@ -241,6 +244,30 @@ async def test_fix_refuses_what_is_no_twin() -> None:
         await ask("/fix prod keep")
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("/top -5", "-5 is below zero."),
+        ("/why prod -5", "-5 is below zero."),
+        ("/logs prod celery -5", "-5 is below zero."),
+        ("/top 5 prod", "5 comes last, after everything else."),
+        ("/why 689792 prod", "689792 comes last, after everything else."),
+        ("/kills prod 24h extra", "24h comes last, after everything else."),
+        ("/kills 24 7d", "24 comes last, after everything else."),
+    ],
+)
+async def test_a_number_or_a_time_is_never_taken_for_a_host(line: str, says: str) -> None:
+    with pytest.raises(Usage) as usage:
+        await ask(line)
+    assert plain(usage.value.text) == says
+
+
+async def test_a_host_or_a_group_may_look_like_a_number() -> None:
+    at = desk(**{"12": world(), "24h": world()})
+    assert [one.host for one in (await ask("/top 12 24h", at, hosts=("12", "24h"))).hosts] == ["12", "24h"]
+    assert [one.host for one in (await ask("/kills 12 24h 7d", at, hosts=("12", "24h"))).hosts] == ["12", "24h"]
+
+
 async def test_fix_asks_for_one_host() -> None:
     with pytest.raises(Usage):
         await ask("/fix all", desk(prod=world(), web=world()), hosts=("prod", "web"))
@@ -254,7 +281,17 @@ async def test_fix_needs_the_units() -> None:
         reply = await ask(line, desk(prod=world(units=NO_SYSTEMD)))
         assert reply.hosts[0].error is not None
         assert reply.hosts[0].error.kind == "unreadable"
-        assert words(reply) == "prod could not be read: systemctl is not there"
+        assert words(reply) == "There is no systemd on prod, so I can propose no fix there."
+        reply = await ask(line, desk(prod=world(units=HIDDEN)))
+        assert words(reply) == "prod could not be read: no permission to read it"
+
+
+async def test_logs_need_a_journal() -> None:
+    reply = await ask("/logs prod celery", desk(prod=world(log=NO_JOURNAL)))
+    assert reply.hosts[0].error is not None
+    assert reply.hosts[0].error.kind == "unreadable"
+    assert words(reply) == "There is no journal on prod, so I can show no unit's log."
+    assert words(await ask("/logs prod celery", desk(prod=world(log=HIDDEN)))).startswith("prod could not be read: no permission")
 
 
 async def test_why_tells_each_kill() -> None:
@@ -438,6 +475,8 @@ async def test_services_is_the_runbooks_list() -> None:
 async def test_services_without_any_says_what_it_knows() -> None:
     reply = await ask("/services prod", desk(prod=world(units=NO_SYSTEMD, processes=replace(PROCESSES, all=()))))
     assert "prod: no service that I know" in words(reply)
+    (known,) = [line for line in words(reply).splitlines() if line.startswith("I know ")]
+    assert not [kind.title for kind in services.kinds().values() if kind.title not in known]
     assert data(reply) == {"services": []}
 
 
