@@ -9,17 +9,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.util.exc import CommandError
 from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 
 def upgrade(url: str) -> None:
     """Run every migration that is not there yet. Raises SQLAlchemyError."""
-    backend = make_url(url).get_backend_name()
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg") if backend == "postgresql" else url)
-    if backend == "sqlite":
-        with engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.begin() as connection:

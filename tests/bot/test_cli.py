@@ -166,7 +166,7 @@ def test_settings_that_make_no_sense_are_one_object_too(shop: Shop) -> None:
     assert len(errors.splitlines()) == 1
 
 
-@pytest.mark.parametrize("store", ["sqlite:////nowhere/at/all/x.db", "what is this"])
+@pytest.mark.parametrize("store", ["sqlite:////nowhere/at/all/x.db", "postgresql://db.example/x", "what is this"])
 def test_a_store_that_cannot_be_opened_is_one_object_too(store: str, shop: Shop) -> None:
     shop.settings(f'store = "{store}"', PEOPLE, HOSTS)
     code, said, errors = shop.ask("/mem")

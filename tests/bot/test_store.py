@@ -230,6 +230,8 @@ async def test_a_directory_that_is_not_there_is_named() -> None:
     ("url", "said"),
     [
         ("mysql://localhost/x", "store: mysql is not supported; use sqlite:///FILE"),
+        ("postgresql://localhost/x", "store: postgresql is not supported; use sqlite:///FILE"),
+        ("postgresql+asyncpg://localhost/x", "store: postgresql is not supported; use sqlite:///FILE"),
         ("not a url", "store: 'not a url' is no store; write sqlite:///FILE"),
         ("sqlite://", "store: sqlite needs a file: sqlite:///FILE"),
     ],
