@@ -21,6 +21,7 @@ from bot.cli import cli
 from bot.settings import load
 from handlers import discover
 from handlers.cards.plan import PlanData
+from remote.findings.kill import Cause
 from tools import reference
 
 ROOT = Path(__file__).parents[1]
@@ -137,6 +138,15 @@ def test_every_kind_of_host_error_is_in_troubleshooting() -> None:
     kinds = {*re.findall(r'HostError\(\s*"([a-z-]+)"', code), "cut", "flood", "unreadable"}
     assert len(kinds) >= 9
     assert not {kind for kind in kinds if f"## {kind}\n" not in _text("docs/troubleshooting.md")}
+
+
+@pytest.mark.parametrize("cause", typing.get_args(Cause))
+def test_every_cause_of_a_kill_is_in_the_documents(cause: str) -> None:
+    rows = [
+        line for line in _text("docs/kills.md").splitlines() if line.startswith("| ") and f"`{cause}`" in line.split(" | ")[0]
+    ]
+    assert rows, "docs/kills.md: a row with its evidence"
+    assert f"`{cause}`" in _text("docs/json.md").partition("\n## /why\n")[2].partition("\n## ")[0], "docs/json.md: the word"
 
 
 def test_each_command_has_its_json() -> None:

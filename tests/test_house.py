@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -16,6 +17,7 @@ import handlers
 from bot.app import build
 from bot.dispatch import prepare
 from bot.settings import load
+from handlers.cards import timetable, verdict
 from handlers.command import Command
 from handlers.ports.clock import Clock
 from handlers.ports.commands import Commands
@@ -23,6 +25,7 @@ from handlers.ports.hosts import Hosts
 from handlers.ports.plans import Plans
 from remote import remedies, services
 from remote.facts.base import Fact
+from remote.findings import kill
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("remote", "handlers", "bot")
@@ -180,6 +183,11 @@ def test_every_kind_of_service_is_found_by_its_file() -> None:
 
     assert len(found) == len(exporting("remote/services", "KIND"))
     assert all(kind.name == name for name, kind in found.items())
+
+
+def test_every_cause_of_a_kill_has_its_strength_and_its_words() -> None:
+    for known in (kill._STRENGTH, verdict._CAUSES, timetable._SHORT):
+        assert set(known) == set(get_args(kill.Cause))
 
 
 def test_every_file_of_facts_has_a_fact_or_makes_one() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -29,10 +29,7 @@ from tests.handlers.ports import NOW
 from tests.handlers.shown import flat, texts, words
 from tests.handlers.worlds import kill
 
-CAUSES: tuple[Cause, ...] = (
-    "kernel-oom", "cgroup-limit", "systemd-oomd", "userspace-oom", "worker-timeout", "stop-timeout", "time-limit", "container",
-    "plan", "manual", "unknown",
-)  # fmt: skip
+CAUSES: tuple[Cause, ...] = get_args(Cause)
 VICTIM = "Memory cgroup out of memory: Killed process 689792 (gunicorn)"
 FAMILY = tuple(Member(pid, "gunicorn", mib * MIB) for pid, mib in ((689792, 180), (689793, 178), (689794, 176), (689790, 50)))
 RUNBOOK = kill(
