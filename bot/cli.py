@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,14 +24,24 @@ cli = typer.Typer(
 )
 
 
+def _say_version(asked: bool) -> None:  # noqa: FBT001 - typer's way
+    if asked:
+        typer.echo(f"memwarden {version('memwarden')}")
+        raise typer.Exit
+
+
 @cli.callback()
 def options(
     context: typer.Context,
     config: Annotated[
         Path | None, typer.Option(help="The settings; else ./memwarden.toml, else /etc/memwarden/memwarden.toml.")
     ] = None,
+    asked: Annotated[  # noqa: FBT002 - typer's way
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Keep where the settings are."""
+    del asked
     context.obj = config
 
 

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -318,6 +319,13 @@ def test_wrong_use_of_the_command_line_is_2(shop: Shop) -> None:
     assert shop.call("ask").returncode == 2
     missing = shop.call("--config", "/nowhere.toml", "ask", "/mem")
     assert (missing.returncode, missing.stderr) == (1, "/nowhere.toml: No such file or directory\n")
+
+
+def test_the_version_is_the_project_s(shop: Shop) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    shop.settings('langage = "ru"')  # it needs none
+    done = shop.call("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"memwarden {project['version']}\n", "")
 
 
 def test_where_the_socket_is(tmp_path: Path) -> None:
