@@ -55,6 +55,7 @@ class Outbox:
         self._clock = clock
         self._wake = asyncio.Event()
         self._lanes: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._ended = 0
 
     async def post(self, tx: AsyncConnection, to: Address, reply: Reply, key: str, *, fresh: bool = False) -> None:
         """Want `reply` shown in this chat under `key`: a new message, or an edit of the one that has this key.
@@ -177,8 +178,12 @@ class Outbox:
 
     async def _start_lanes(self) -> float | None:
         """One task a chat with something due, so that a slow chat delays no other. Gives the seconds to the next due one."""
-        async with self._store.connect() as tx:
-            rows = (await tx.execute(self._waiting())).all()
+        while True:
+            ended = self._ended
+            async with self._store.connect() as tx:
+                rows = (await tx.execute(self._waiting())).all()
+            if ended == self._ended:
+                break  # else a chat's task has ended meanwhile, and shown what is read here as waiting
         pause: float | None = None
         for row in _heads(rows):
             lane = (row.platform, row.chat)
@@ -203,6 +208,7 @@ class Outbox:
                 row = next((row for row in _heads(rows) if self._is_due(row)), None)
         finally:
             del self._lanes[lane]
+            self._ended += 1
             self._wake.set()
 
     async def _deliver(self, row: Any) -> None:  # noqa: ANN401 - a row of messages

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.chat.base import Address, SendFailed
 from bot.outbox import IN_ORDER, KEEP_DAYS, Outbox
@@ -451,3 +452,43 @@ async def patiently(outbox: Outbox, clock: StandingClock) -> None:
         clock.go(61)
         outbox.wake()
     await drained(outbox)
+
+
+class SlowStore(Store):
+    """A store one of whose answers takes its time."""
+
+    def __init__(self, store: Store, number: int) -> None:
+        super().__init__(store._engine)
+        self._turn = store._turn
+        self._number = number
+        self.reads = 0
+        self.arrives = asyncio.Event()
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        self.reads += 1
+        slow = self.reads == self._number
+        async with super().connect() as tx:
+            yield tx
+        if slow:
+            await self.arrives.wait()
+
+
+async def test_what_was_shown_while_the_store_answered_is_not_shown_again(
+    store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    gate, slow = asyncio.Event(), SlowStore(store, 2)
+    chat.gate = lambda _: gate
+    async with running(Outbox(slow, {"console": chat}, clock)) as outbox:
+        await post(outbox, slow, OPS, note("a"), "a")
+        await until(lambda: slow.reads == 1)
+        outbox.wake()
+        await until(lambda: slow.reads == 2)  # it still waits, says the answer that comes late
+        gate.set()
+        await until(lambda: bool(chat.shown) and not outbox._lanes)
+        slow.arrives.set()
+        await post(outbox, slow, DEV, note("b"), "b")
+        await until(lambda: any(one.to == DEV for one in chat.shown))
+        await drained(outbox)
+
+    assert len(chat.shown) == 2
