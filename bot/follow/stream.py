@@ -31,7 +31,7 @@ LOOK_BACK = timedelta(hours=24)
 SAVE_S = 5.0  # a cursor that led to nothing is saved at most this often
 REMEMBER = timedelta(minutes=15)  # longer than any sign of a kill comes after another
 CATCH_UP_S = 300.0  # streams that were just opened may be far apart: nothing is forgotten meanwhile
-PATIENCE_S = 60.0
+FIRST_PAUSE_S, PATIENCE_S = 1.0, 60.0  # between two tries to open it
 QUIET_S = 1.0
 WAITING = 2000  # lines between the channel and us
 A_MINUTE_S = 60.0
@@ -85,7 +85,7 @@ class Stream(ABC):
 
     async def follow(self) -> None:
         """For ever; a host without a readable journal is tried again now and then."""
-        pause_s = 1.0
+        pause_s = FIRST_PAUSE_S
         while True:
             began = asyncio.get_running_loop().time()
             try:
@@ -97,7 +97,7 @@ class Stream(ABC):
             finally:
                 self.listening = False
             if asyncio.get_running_loop().time() - began > PATIENCE_S:
-                pause_s, self._quiet = 1.0, ""
+                pause_s, self._quiet = FIRST_PAUSE_S, ""
             await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
             pause_s = min(PATIENCE_S, pause_s * 2)
 

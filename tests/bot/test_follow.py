@@ -233,6 +233,7 @@ async def follow(store_url: str, host: JournalHost, clock: StandingClock) -> Fol
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here comes over a wire, so that little has to be waited for."""
     monkeypatch.setattr(stream, "QUIET_S", 0.2)
+    monkeypatch.setattr(stream, "FIRST_PAUSE_S", 0.1)
     monkeypatch.setattr(voices, "SETTLED_S", 0.2)
 
 
