@@ -10,7 +10,7 @@ from typing import Any
 
 from remote.facts.journal import Entry
 from remote.findings.daemons import ContainerKill, DaemonKill, UnitSaid
-from remote.findings.kill import JOIN_S, Kill
+from remote.findings.kill import AGAIN_S, JOIN_S, Kill
 from remote.findings.lines import Reaped, Summary, Victim
 from remote.findings.people import Asked, Sent
 from remote.findings.reports import Report, Reports
@@ -18,6 +18,7 @@ from remote.findings.timeline import Timeline
 from remote.findings.workers import Crew
 
 JOIN_US = int(JOIN_S * 1e6)
+_AGAIN_US = int(AGAIN_S * 1e6)
 # What names only the unit belongs to a death this near.
 NEAR_US = 15_000_000
 # A line about a whole unit is put to so many deaths near it: in a storm it says nothing new of the others.
@@ -65,6 +66,11 @@ class Proof:
         """By time; lines of one moment by their text."""
         return self.entry.monotonic_us, self.entry.message
 
+    @property
+    def names(self) -> bool:
+        """Whether it is the kernel's naming a victim, which it does once."""
+        return isinstance(self.said, Victim | Summary)
+
 
 @dataclass(slots=True, eq=False)
 class Case:
@@ -92,6 +98,11 @@ class Case:
         return self.key if isinstance(self.key, int) else None
 
     @property
+    def named_us(self) -> int | None:
+        """When the kernel first named it as a victim."""
+        return min((proof.entry.monotonic_us for proof in self.proofs if proof.names), default=None)
+
+    @property
     def trusted(self) -> bool:
         """Whether more than a program's own word tells of it."""
         return self.believed or any(not proof.unit for proof in self.proofs)
@@ -102,8 +113,21 @@ class Case:
         self.last_us = max(self.last_us, proof.entry.monotonic_us)
         self.at = min(self.at, proof.entry.at)
         alike = sum(bool(one.unit) == bool(proof.unit) for one in self.proofs)
-        if alike < _PROOFS or isinstance(proof.said, Victim | Summary):
+        if alike < _PROOFS or proof.names:
             self.proofs.append(proof)
+
+    def keep(self, proofs: Sequence[Proof]) -> None:
+        """Only these lines are about it."""
+        entries = [proof.entry for proof in proofs]
+        self.proofs = list(proofs)
+        self.first_us = min(entry.monotonic_us for entry in entries)
+        self.last_us = max(entry.monotonic_us for entry in entries)
+        self.at = min(entry.at for entry in entries)
+
+    def takes(self, proof: Proof) -> bool:
+        """Whether a line may be about it: not one that names a victim long before or after it was named."""
+        named_us = self.named_us if proof.names else None
+        return named_us is None or abs(proof.entry.monotonic_us - named_us) <= _AGAIN_US
 
     def near(self, at_us: int, within_us: int = NEAR_US) -> bool:
         """Whether a moment is so near to the time between its first and last line."""
@@ -138,10 +162,15 @@ class Boot:
     targets: dict[int, Timeline[Entry]] = field(default_factory=lambda: defaultdict(Timeline))
     low: Timeline[Entry] = field(default_factory=Timeline)
 
-    def case(self, key: int | str, entry: Entry, within_us: int = JOIN_US) -> Case | None:
-        """The case that a line about this pid (or group) belongs to."""
-        cases = self.by_key.get(key, ())
-        return next((case for case in reversed(cases) if case.near(entry.monotonic_us, within_us)), None)
+    def case(self, key: int | str, line: Entry | Proof, within_us: int = JOIN_US) -> Case | None:
+        """The case that a line about this pid (or group) belongs to: of several the newest that began before it."""
+        entry, proof = (line, None) if isinstance(line, Entry) else (line.entry, line)
+        at_us = entry.monotonic_us
+        near = [case for case in self.by_key.get(key, ()) if case.near(at_us, within_us) and (proof is None or case.takes(proof))]
+        begun = [case for case in near if case.first_us <= at_us]
+        if begun:
+            return max(begun, key=lambda case: case.first_us)
+        return min(near, key=lambda case: case.first_us, default=None)
 
     def of_unit(self, unit: str | None, first_us: int, last_us: int) -> Iterator[Case]:
         """Deaths of processes in this unit near a time, the newest first."""

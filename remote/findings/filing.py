@@ -83,19 +83,29 @@ class Filing:
 
     def proof(self, boot: Boot, key: int | str, proof: Proof, within_us: int = JOIN_US) -> Case:
         """Add a line to the death that it is about, or open a new one."""
-        case = boot.case(key, proof.entry, within_us)
+        case = boot.case(key, proof, within_us)
         if case is None:
-            at_us = proof.entry.monotonic_us
-            case = Case(key, proof.entry.boot_id, at_us, at_us, proof.entry.at)
-            boot.by_key[key].append(case)
-            self.cases.append(case)
-        case.add(proof)
+            case = self._open(boot, key, proof)
+        else:
+            case.add(proof)
         if not case.trusted:
             self.pending[case] = None
         elif self.pending:
             self.pending.pop(case, None)
         self._house(boot, case)
         self._gone(boot, case)
+        return case
+
+    def _open(self, boot: Boot, key: int | str, proof: Proof) -> Case:
+        """A death that is new. Lines about another one of the same pid may be its own: they came before the kernel's."""
+        entry = proof.entry
+        case = Case(key, entry.boot_id, entry.monotonic_us, entry.monotonic_us, entry.at, [proof])
+        for other in boot.by_key[key]:
+            if not other.takes(proof) and other.near(entry.monotonic_us, JOIN_US):
+                _share(case, other)
+                self._house(boot, other)
+        boot.by_key[key].append(case)
+        self.cases.append(case)
         return case
 
     def _gone(self, boot: Boot, case: Case) -> None:
@@ -146,6 +156,16 @@ class Filing:
             return said.cgroup
         process = self._ground.process(case.boot_id, case.pid, case.at)
         return process.cgroup if process is not None and process.name == said.name else ""
+
+
+def _share(one: Case, other: Case) -> None:
+    """Give each line to the death before it, where processes of one pid died one after the other."""
+    older, newer = sorted((one, other), key=lambda case: case.named_us or 0)
+    since_us = newer.named_us or 0
+    said = [proof for proof in (*older.proofs, *newer.proofs) if not proof.names]
+    for case, later in ((older, False), (newer, True)):
+        its = [proof for proof in said if (proof.entry.monotonic_us >= since_us) is later]
+        case.keep([*(proof for proof in case.proofs if proof.names), *its])
 
 
 def _unit(case: Case) -> str | None:

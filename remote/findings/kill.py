@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -89,8 +90,11 @@ class Kill:
 
 LINES, LINE_CHARACTERS = 20, 500
 # Signs of one process' end come within this time: gunicorn's a second later, celery's after ten (its worker_lost_wait), and
-# under thrash journald reads the kernel's lines up to minutes late. A pid is not used again so soon.
+# under thrash journald reads the kernel's lines up to minutes late.
 JOIN_S = 120.0
+# A pid may be used again within that time. The kernel names a victim once (those of a group that is killed whole twice, at
+# once), so that a line so much later names another process.
+AGAIN_S = 10.0
 # What names no pid belongs to a kill of its unit this near.
 NEAR_S = 60.0
 # A counter is read now and then: the line of what it counted may be this much older than the reading.
@@ -131,11 +135,12 @@ def counted_kill(unit: str | None, boot_id: str, at: datetime, monotonic_us: int
 
 def same_kill(known: Kill, more: Kill) -> bool:
     """Whether two sights are of one kill: the same process of one boot within two minutes, or one of them came without a pid
-    and knows only the unit (within a minute), or only a counter (within ten). Never two pids, never a cgroup and a process."""
+    and knows only the unit (within a minute), or only a counter (within ten). Never two pids, nor two victims of the kernel's
+    that had one pid after the other; never a cgroup and a process."""
     if not _one_boot(known, more):
         return False
     if known.pid is not None and more.pid is not None:
-        return known.pid == more.pid and _apart_s(known, more) <= JOIN_S
+        return known.pid == more.pid and _apart_s(known, more) <= JOIN_S and not _named_twice(known, more)
     if known.counted or more.counted:
         return _was_counted(*((known, more) if known.counted else (more, known)))
     return _apart_s(known, more) <= NEAR_S and _without_pid(known, more)
@@ -152,6 +157,14 @@ def _apart_s(one: Kill, other: Kill) -> float:
     if one.monotonic_us and other.monotonic_us and one.boot_id and other.boot_id:
         return abs(one.monotonic_us - other.monotonic_us) / 1e6
     return abs((one.at - other.at).total_seconds())
+
+
+def _named_twice(known: Kill, more: Kill) -> bool:
+    """Whether the kernel named a victim of this pid in both, long apart and in other words: then its pid was used again."""
+    named = re.compile(rf"Killed process {known.pid}\b")
+    lines, others = ({line for line in kill.evidence if named.search(line)} for kill in (known, more))
+    clocks = known.monotonic_us and more.monotonic_us
+    return bool(clocks and lines and others) and lines.isdisjoint(others) and _apart_s(known, more) > AGAIN_S
 
 
 def _without_pid(known: Kill, more: Kill) -> bool:

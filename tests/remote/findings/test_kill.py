@@ -14,6 +14,7 @@ from tests.remote.findings.journal_scene import SITE, START, dump, gunicorn, one
 from tests.remote.findings.scene import BOOT, MIB
 
 COUNTER = "memory.events: oom_kill 3, was 2"
+NAMED = "Out of memory: Killed process 5 (gunicorn) total-vm:900000kB"
 
 
 def kill(pid: int | None = 5, at_s: float = 0, **given: Any) -> Kill:  # noqa: ANN401 - any field
@@ -51,6 +52,12 @@ SAME: tuple[tuple[Kill, Kill, bool], ...] = (
     # the wall's clock was set, the kernel's was not
     (kill(5), kill(5, 500, monotonic_us=1_000_000_001), True),
     (kill(5), kill(5, 10, monotonic_us=0), True),
+    # the kernel names a victim once: a pid that it names again later was used again
+    (kill(5, evidence=(NAMED,)), kill(5, 11, evidence=(f"{NAMED}!",)), False),
+    (kill(5, evidence=(NAMED,)), kill(5, 9, evidence=(f"{NAMED}!",)), True),
+    (kill(5, evidence=("it hung", NAMED)), kill(5, 11, evidence=(NAMED,)), True),
+    (kill(5, evidence=(NAMED,)), kill(5, 11), True),
+    (kill(5, evidence=(NAMED,)), kill(5, 11, evidence=(f"{NAMED}!",), monotonic_us=0), True),
     # one of them knows only the unit
     (kill(None), kill(5, 59), True),
     (kill(5), kill(None, 59), True),

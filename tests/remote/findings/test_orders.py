@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import permutations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -274,6 +275,43 @@ def test_a_stream_ends_up_where_reading_at_once_does(kinds: list[str]) -> None:
     autopsy.settle()
 
     assert autopsy.kills == told(lines)
+
+
+def _again() -> list[Entry]:
+    """A user's bait is killed at a limit of his own, then a worker that got its pid; both masters speak late."""
+    bait = "/user.slice/user-1000.slice/user@1000.service/app.slice/bait.service"
+    reaped = "now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB"
+    return [
+        *dump(100, 1001, "bait", bait, limited=bait),
+        kernel(100.1, f"oom_reaper: reaped process 1001 (bait), {reaped}"),
+        *dump(160, 1001, "gunicorn", _group(1)),
+        kernel(160.004, f"Memory cgroup out of memory: Killed process 1001 (gunicorn) {RSS}"),
+        kernel(160.1, f"oom_reaper: reaped process 1001 (gunicorn), {reaped}"),
+        _told(161, 1),
+        systemd(160.2, f"{_unit(1)}: A process of this unit has been killed by the OOM killer."),
+    ]
+
+
+@given(st.randoms(use_true_random=False), st.integers(0, 14))
+def test_a_pid_that_is_used_again_is_another_kill(chance: random.Random, again: int) -> None:
+    lines = _again()
+    gunicorn_, bait = told(shuffled([*lines, *lines[again:]], chance))
+
+    assert (bait.name, bait.unit, bait.staged, bait.uid) == ("bait", None, True, 33)
+    assert (gunicorn_.name, gunicorn_.unit, gunicorn_.staged, gunicorn_.cause) == ("gunicorn", _unit(1), False, "cgroup-limit")
+    assert lines[-2].message in gunicorn_.evidence
+    assert not any("gunicorn" in line or "pid:1001" in line for line in bait.evidence)
+    assert not same_kill(bait, gunicorn_)
+
+
+def test_of_one_pids_deaths_the_first_may_be_read_last() -> None:
+    deaths = [dump(100, 1001, cgroup=_group(1)), dump(160, 1001, cgroup=_group(2))]
+    first, second = (gunicorn(at_s, sigkill(1001), unit_name=_unit(n)) for at_s, n in ((101, 1), (161, 2)))
+    words = [first, replace(second, message=second.message.replace("20:00:00", "20:01:00"))]
+    for order in permutations((*deaths, words)):
+        newer, older = told(line for part in order for line in part)
+        assert (newer.unit, older.unit) == (_unit(2), _unit(1))
+        assert [[word.message in kill.evidence for word in words] for kill in (older, newer)] == [[True, False], [False, True]]
 
 
 def test_two_boots_are_kept_apart() -> None:
