@@ -21,7 +21,7 @@ from bot.cli import cli
 from bot.settings import load
 from handlers import discover
 from handlers.cards.plan import PlanData
-from remote.findings.kill import Cause
+from remote.findings.causes import Cause
 from tools import reference
 
 ROOT = Path(__file__).parents[1]

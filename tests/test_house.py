@@ -25,7 +25,7 @@ from handlers.ports.hosts import Hosts
 from handlers.ports.plans import Plans
 from remote import remedies, services
 from remote.facts.base import Fact
-from remote.findings import kill
+from remote.findings.causes import Cause
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("remote", "handlers", "bot")
@@ -185,9 +185,9 @@ def test_every_kind_of_service_is_found_by_its_file() -> None:
     assert all(kind.name == name for name, kind in found.items())
 
 
-def test_every_cause_of_a_kill_has_its_strength_and_its_words() -> None:
-    for known in (kill._STRENGTH, verdict._CAUSES, timetable._SHORT):
-        assert set(known) == set(get_args(kill.Cause))
+def test_every_cause_of_a_kill_has_its_words() -> None:
+    for known in (verdict._CAUSES, timetable._SHORT):
+        assert set(known) == set(get_args(Cause))
 
 
 def test_every_file_of_facts_has_a_fact_or_makes_one() -> None:

@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from remote.facts.journal import Entry
 from remote.facts.witness import Witness
 from remote.findings.cases import Case, Proof, Told
+from remote.findings.causes import Confidence
 from remote.findings.gather import Gatherer
 from remote.findings.ground import Ground
-from remote.findings.kill import Claim, Confidence, Kill, counted_kill
+from remote.findings.kill import Claim, Kill, counted_kill
 from remote.findings.reader import Reader
 
 # A counter that has not grown so long after a line will not grow for it.

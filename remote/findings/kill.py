@@ -5,26 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
 
 from remote.findings.advice import Known, advice
+from remote.findings.causes import Cause, Confidence
+from remote.findings.verdict import Verdict, strength
 from remote.redact import redact
 from remote.text import Text
-
-Cause = Literal[
-    "kernel-oom",
-    "cgroup-limit",
-    "systemd-oomd",
-    "userspace-oom",
-    "worker-timeout",
-    "stop-timeout",
-    "time-limit",
-    "container",
-    "plan",
-    "manual",
-    "unknown",
-]
-Confidence = Literal["certain", "likely", "guess"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +85,6 @@ AGAIN_S = 10.0
 NEAR_S = 60.0
 # A counter is read now and then: the line of what it counted may be this much older than the reading.
 COUNTED_S = 600.0
-_SURE: dict[Confidence, int] = {"guess": 0, "likely": 1, "certain": 2}
-# Of two equally sure causes: the kernel's word is above a daemon's, that above systemd's, that above an application's.
-_STRENGTH: dict[Cause, int] = {
-    "unknown": 0, "worker-timeout": 1, "time-limit": 1, "container": 2, "stop-timeout": 2, "plan": 3, "userspace-oom": 4,
-    "systemd-oomd": 4, "kernel-oom": 5, "cgroup-limit": 5, "manual": 6,
-}  # fmt: skip
 _BY_A_COUNTER = {"kernel-oom", "cgroup-limit"}
 _OF_A_GROUP = {"systemd-oomd", "container"}
 
@@ -188,8 +168,8 @@ def _was_counted(counted: Kill, told: Kill) -> bool:
 
 
 def join(known: Kill, more: Kill) -> Kill:
-    """Two sights of one kill: the surer one's verdict (of two equally sure ones the stronger, else the newer), all that either
-    knows, and the lines of both."""
+    """Two sights of one kill: the stronger verdict, as one judgement of both would be (of two alike that of the sight which knows
+    more, else the newer), all that either knows, and the lines of both."""
     best, other = (more, known) if _rank(more) >= _rank(known) else (known, more)
     same_cause = best.cause == other.cause
     return replace(
@@ -207,7 +187,7 @@ def join(known: Kill, more: Kill) -> Kill:
         members=best.members or other.members,
         doing=best.doing or other.doing,
         container=best.container or other.container,
-        by=best.by or (other.by if same_cause else ""),
+        by=best.by or (other.by if same_cause and best.confidence == other.confidence else ""),
         evidence=tuple(dict.fromkeys((*known.evidence, *more.evidence)))[:LINES],
         stopped_unit=known.stopped_unit or more.stopped_unit,
         staged=(known.staged or more.staged) and not (best.unit or other.unit),
@@ -216,10 +196,11 @@ def join(known: Kill, more: Kill) -> Kill:
     )
 
 
-def _rank(kill: Kill) -> tuple[int, int, bool, int]:
-    """How sure, how strong, how complete: its advice speaks of what it knew."""
+def _rank(kill: Kill) -> tuple[int, bool, int]:
+    """How strong, and how complete: its advice speaks of what it knew."""
     known = (kill.limit_bytes, kill.rss_bytes, kill.unit, kill.limit_group or None, kill.stopped_unit or None)
-    return _SURE[kill.confidence], _STRENGTH[kill.cause], not kill.counted, sum(part is not None for part in known)
+    said = Verdict(kill.cause, kill.confidence, kill.by)
+    return strength(said), not kill.counted, sum(part is not None for part in known)
 
 
 def _first(one: int | None, other: int | None) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from remote.findings.kill import Cause, Confidence
+from remote.findings.causes import Cause, Confidence
 
 Told = Literal["", "likely", "certain"]
 
@@ -55,12 +55,43 @@ class Verdict:
 
 
 def verdict(evidence: Evidence) -> Verdict:
-    """The strongest explanation: the kernel's own word, then a daemon's, the audit's, systemd's, the application's, a person's.
+    """The strongest explanation: the kernel's own word, then an OOM daemon's, a container runtime's, the audit's, systemd's of
+    its own SIGKILL, a person's command, the application's; last what was done in the unit without naming the process.
 
     What a weaker one says of the same death is not contradicted: it is how that one came to know of it.
     """
     found = (judge(evidence) for judge in _JUDGES)
     return next((said for said in found if said is not None), Verdict("unknown", "guess"))
+
+
+def strength(said: Verdict) -> int:
+    """How much a verdict weighs against another one of the same death, where the evidence of both is not at hand any more: by the
+    place of the judge who must have said it."""
+    judge = _judge_of(said)
+    return len(_JUDGES) - _JUDGES.index(judge) if judge is not None else 0
+
+
+def _judge_of(said: Verdict) -> _Judge | None:
+    """What is only likely names no process, but for a person's command that does: sudo's."""
+    match said.cause, said.confidence:
+        case "unknown", _:
+            return None
+        case "manual", "likely":
+            return _sudo
+        case _, "likely" | "guess":
+            return _unit
+        case "kernel-oom" | "cgroup-limit", _:
+            return _kernel
+        case "userspace-oom" | "systemd-oomd", _:
+            return _daemon
+        case "container", _:
+            return _container
+        case "manual" | "plan", _:
+            return _audit
+        case _ if said.by == "systemd":
+            return _systemd
+        case _:
+            return _application
 
 
 def explained(evidence: Evidence) -> bool:
@@ -130,6 +161,8 @@ def _unit(evidence: Evidence) -> Verdict | None:
     return Verdict("systemd-oomd", "likely", "systemd-oomd") if evidence.oomd_near else None
 
 
-_JUDGES: tuple[Callable[[Evidence], Verdict | None], ...] = (
+_Judge = Callable[[Evidence], Verdict | None]
+# The strongest first.
+_JUDGES: tuple[_Judge, ...] = (
     _kernel, _daemon, _container, _audit, _systemd, _sudo, _application, _unit,
 )  # fmt: skip

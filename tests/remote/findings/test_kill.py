@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
 
 from remote.findings.kill import Kill, Member, counted_kill, join, same_kill
+from remote.findings.verdict import Evidence, Verdict, strength, verdict
 from remote.text import T
 from tests.remote.findings.journal_scene import SITE, START, dump, gunicorn, one, sigkill
 from tests.remote.findings.scene import BOOT, MIB
@@ -123,7 +125,7 @@ def test_the_line_absorbs_what_was_counted() -> None:
     assert join(told, counted(10)) == replace(whole, evidence=(*told.evidence, COUNTER))
 
 
-def test_the_surer_and_then_the_stronger_verdict_stays() -> None:
+def test_the_stronger_verdict_stays() -> None:
     kernel = kill(5, cause="kernel-oom", confidence="certain", evidence=("k",), rss_bytes=7)
     hung = kill(5, 2, cause="worker-timeout", confidence="certain", evidence=("h",), name="", doing="GET /")
     guess = kill(5, 1, unit=None, stopped_unit=True)
@@ -137,6 +139,55 @@ def test_the_surer_and_then_the_stronger_verdict_stays() -> None:
     assert (
         join(kill(5, cause="plan", confidence="certain", by="P1"), kill(5, cause="stop-timeout", confidence="certain")).by == "P1"
     )
+
+
+# Each judge's word alone, the strongest first. Where the kernel names a victim without saying whose memory ran out (`unsaid`), or
+# because somebody asked it to (`by_hand`), its verdict is worded as a weaker judge's: a row does not tell them apart.
+ALONE: tuple[tuple[Evidence, ...], ...] = (
+    (Evidence(memory="machine"), Evidence(memory="group")),
+    (Evidence(hunter="earlyoom"), Evidence(oomd=True)),
+    (Evidence(runtime="dockerd"),),
+    (Evidence(sender="bob"),),
+    (Evidence(watchdog="certain"), Evidence(stop="certain")),
+    (Evidence(sudo="alice"),),
+    (Evidence(hung=True), Evidence(forced="supervisord"), Evidence(over_time=True)),
+    (
+        *(Evidence(watchdog="likely"), Evidence(stop="likely"), Evidence(oomd_near=True)),
+        *(Evidence(unit_oom=True), Evidence(unit_oom=True, limited=True)),
+    ),
+    (Evidence(),),
+)
+
+
+def both(one: Evidence, other: Evidence) -> Evidence:
+    """What is known when all of either is."""
+    surer = {"": 0, "likely": 1, "certain": 2}
+    pairs = {field.name: (getattr(one, field.name), getattr(other, field.name)) for field in fields(Evidence)}
+    return Evidence(**{name: max(pair, key=lambda value: surer.get(value, int(bool(value)))) for name, pair in pairs.items()})
+
+
+def _said(evidence: Evidence) -> str:
+    return "+".join(field.name for field in fields(Evidence) if getattr(evidence, field.name)) or "nothing"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(a, b) for ours, theirs in permutations(ALONE, 2) for a in ours for b in theirs], ids=_said
+)
+def test_joining_two_verdicts_is_judging_once(one: Evidence, other: Evidence) -> None:
+    def sight(evidence: Evidence) -> Kill:
+        said = verdict(evidence)
+        return kill(5, cause=said.cause, confidence=said.confidence, by=said.by)
+
+    at_once = verdict(both(one, other))
+    joined = join(sight(one), sight(other))
+    assert (joined.cause, joined.confidence, joined.by) == (at_once.cause, at_once.confidence, at_once.by)
+
+
+def test_each_judge_outweighs_the_next_and_a_plan_weighs_as_the_audit() -> None:
+    weights = [{strength(verdict(evidence)) for evidence in alike} for alike in ALONE]
+
+    assert [weight for (weight,) in weights] == list(range(len(ALONE) - 1, -1, -1))
+    assert strength(Verdict("plan", "certain", "P1")) == strength(Verdict("manual", "certain", "bob"))
 
 
 def test_a_sight_of_less_takes_nothing_away() -> None:
