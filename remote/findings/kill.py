@@ -115,8 +115,8 @@ def counted_kill(unit: str | None, boot_id: str, at: datetime, monotonic_us: int
 
 def same_kill(known: Kill, more: Kill) -> bool:
     """Whether two sights are of one kill: the same process of one boot within two minutes, or one of them came without a pid
-    and knows only the unit (within a minute), or only a counter (within ten). Never two pids, nor two victims of the kernel's
-    that had one pid after the other; never a cgroup and a process."""
+    and knows only the unit (by the same line, or within a minute), or only a counter (within ten). Never two pids, nor two
+    victims of the kernel's that had one pid after the other; never a cgroup and a process."""
     if not _one_boot(known, more):
         return False
     if known.pid is not None and more.pid is not None:
@@ -148,7 +148,9 @@ def _named_twice(known: Kill, more: Kill) -> bool:
 
 
 def _without_pid(known: Kill, more: Kill) -> bool:
-    again = known.pid is more.pid and known.monotonic_us == more.monotonic_us  # a journal may say a line again
+    # A journal may say a line again. Who reads it when the unit has restarted does not learn which process its main one was.
+    one_place = known.pid is more.pid or (known.unit is not None and known.monotonic_us > 0)
+    again = one_place and known.monotonic_us == more.monotonic_us
     if known.container and known.pid is more.pid:
         return known.container == more.container
     groups = {kill.cause in _OF_A_GROUP for kill in (known, more) if kill.pid is None}

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from remote.facts.units import Units
 from remote.findings.kill import Kill, Member, counted_kill, join, same_kill
 from remote.findings.verdict import Evidence, Verdict, strength, verdict
 from remote.text import T
-from tests.remote.findings.journal_scene import SITE, START, dump, gunicorn, one, sigkill
-from tests.remote.findings.scene import BOOT, MIB
+from tests.remote.findings.journal_scene import SITE, START, dump, gunicorn, one, sigkill, systemd
+from tests.remote.findings.scene import BOOT, MIB, unit
 
 COUNTER = "memory.events: oom_kill 3, was 2"
 NAMED = "Out of memory: Killed process 5 (gunicorn) total-vm:900000kB"
@@ -67,6 +68,12 @@ SAME: tuple[tuple[Kill, Kill, bool], ...] = (
     (kill(None), kill(5, unit="other.service"), False),
     (kill(None, unit=None), kill(5, unit=None), False),
     (kill(None, final=True), kill(5, 1, final=True), False),
+    (kill(None, final=True), kill(5, final=True), True),
+    (kill(None, final=True), kill(5, 500, final=True, monotonic_us=1_000_000_000), True),
+    (kill(None, final=True), kill(5, final=True, unit="other.service"), False),
+    (kill(None, final=True, unit=None), kill(5, final=True, unit=None), False),
+    (kill(None, final=True, monotonic_us=0), kill(5, final=True, monotonic_us=0), False),
+    (kill(5, final=True), kill(6, final=True), False),
     (kill(None, final=True), kill(None, final=True), True),
     (kill(None, final=True), kill(None, 1, final=True), False),
     # what was ended as a whole is no process
@@ -222,3 +229,15 @@ def test_a_replay_that_saw_less_is_the_same_kill() -> None:
 
     assert same_kill(full, part)
     assert join(full, part) == full
+
+
+def test_a_look_after_the_unit_has_restarted_sees_the_same_kill() -> None:
+    def running(pid: int, invocation_id: str) -> Units:
+        return Units((unit("site.service", "gunicorn app.wsgi", main_pid=pid, invocation_id=invocation_id),))
+
+    ended = systemd(100, "site.service: Main process exited, code=killed, status=9/KILL")
+    lines = [replace(ended, extra=(("INVOCATION_ID", "1" * 32),))]
+    watched, looked = one(lines, units=running(4242, "1" * 32)), one(lines, units=running(5000, "2" * 32))
+
+    assert (watched.pid, looked.pid) == (4242, None)
+    assert same_kill(replace(watched, final=True), replace(looked, final=True))
