@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from handlers.cards.host import counted
-from handlers.cards.verdict import MEMORY, PREFORK, called, forks, master_of, program
+from handlers.cards.verdict import MEMORY, forks, kind_killed, kind_of, master_of
 from handlers.reply import Fold, Table
 from remote.findings.death import Kill, Member
 from remote.redact import clean
@@ -94,9 +94,9 @@ def _families(kill: Kill) -> list[Family]:
 
 def _split(kill: Kill, name: str, members: Sequence[Member]) -> Iterator[Family]:
     """A master apart from what it forked, where the table shows which one that is."""
-    own = name == kill.name
-    shown, forking = (called(kill), forks(kill)) if own else (program(name), program(name) in PREFORK)
-    first = master_of(members) if forking else None
+    kind = kind_killed(kill) if name == kill.name else kind_of(name)
+    shown = name if kind is None else kind.called
+    first = master_of(members) if forks(kind) else None
     if first is None:
         yield _family(shown, _titled(name), members)
     else:

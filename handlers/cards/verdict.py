@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 
 from remote.findings.advice import WATCHDOG, Known, advice, remedy
 from remote.findings.death import Cause, Kill, Member
 from remote.services import kinds
+from remote.services.base import Kind
 from remote.text import Mono, N, T, Text, Value
 
 MEMORY: frozenset[Cause] = frozenset({"kernel-oom", "cgroup-limit", "systemd-oomd", "userspace-oom"})
@@ -15,13 +17,9 @@ MEMORY: frozenset[Cause] = frozenset({"kernel-oom", "cgroup-limit", "systemd-oom
 
 CONTAINER_ID = 12  # characters that docker itself shows
 
-# What the kernel calls a program whose kind has another name.
-_ALIASES = {"celeryd": "celery", "redis-server": "redis", "gunicorn3": "gunicorn"}
-# Programs whose master forks workers and starts a new one by itself; only what the dead one had in hand is lost.
-PREFORK = {"gunicorn", "uwsgi", "php-fpm", "celery"}
 _INTERPRETER = re.compile(r"python[\d.]*$")
 _OWN_LINES = (
-    ("celery", re.compile(r"/MainProcess\]|ForkPoolWorker|WorkerLostError")),
+    ("celery-worker", re.compile(r"/MainProcess\]|ForkPoolWorker|WorkerLostError")),
     ("gunicorn", re.compile(r"\] \[\d+\] \[[A-Z]+\] (?:Worker |WORKER TIMEOUT)")),
 )
 _VERSION = re.compile(r"[\d.]+$")  # php-fpm8.2
@@ -32,27 +30,40 @@ _WATCHDOG = re.compile(r": Watchdog timeout|'(?:stop|final)-(?:watchdog|sigabrt)
 _STARTED_AGAIN = re.compile(r": Scheduled restart job")
 
 
-def program(name: str) -> str:
-    """What people call the program that the kernel calls `name`: `gunicorn: worke` is gunicorn, `postgres` PostgreSQL."""
+@cache
+def _kinds() -> Mapping[str, Kind]:
+    """The kinds by what the kernel calls their processes."""
+    return {comm: kind for kind in kinds().values() for comm in (kind.name, *kind.comms)}
+
+
+def kind_of(name: str) -> Kind | None:
+    """The kind of program that the kernel calls `name`: `gunicorn: worke` is gunicorn's, `postgres` PostgreSQL's."""
     first = re.split(r"[:\s]", name.strip().lstrip("["), maxsplit=1)[0]
-    bare = _VERSION.sub("", first) or first
-    known = _ALIASES.get(first, bare)
-    if known in kinds():
-        return kinds()[known].title
-    return known if known in PREFORK else name
+    return _kinds().get(first) or _kinds().get(_VERSION.sub("", first))
+
+
+def kind_killed(kill: Kill) -> Kind | None:
+    """The kind of a kill. The kernel calls what is started by `python -m` python3; its master's own lines tell more."""
+    if not _INTERPRETER.match(kill.name):
+        return kind_of(kill.name)
+    return next((kinds()[name] for name, says in _OWN_LINES if any(says.search(line) for line in kill.evidence)), None)
+
+
+def program(name: str) -> str:
+    """What people call the program that the kernel calls `name`."""
+    kind = kind_of(name)
+    return name if kind is None else kind.called
 
 
 def called(kill: Kill) -> str:
-    """The program of a kill. The kernel calls what is started by `python -m` python3; its master's own lines tell more."""
-    found = program(kill.name)
-    if not _INTERPRETER.match(found):
-        return found
-    return next((name for name, says in _OWN_LINES if any(says.search(line) for line in kill.evidence)), found)
+    """What people call the program of a kill."""
+    kind = kind_killed(kill)
+    return kill.name if kind is None else kind.called
 
 
-def forks(kill: Kill) -> bool:
-    """Whether it is of a program whose master forks workers."""
-    return called(kill) in PREFORK
+def forks(kind: Kind | None) -> bool:
+    """Whether its master forks workers."""
+    return kind is not None and kind.prefork
 
 
 def role(kill: Kill) -> str:
@@ -70,7 +81,7 @@ def role(kill: Kill) -> str:
 def role_among(kill: Kill) -> str:
     """By the kernel's own table: of several equal names the one with the lowest pid, and the smallest by far, is the master
     that forked the others. Pids begin anew in time, so both signs are needed."""
-    first = master_of([one for one in kill.members if one.name == kill.name]) if forks(kill) else None
+    first = master_of([one for one in kill.members if one.name == kill.name]) if forks(kind_killed(kill)) else None
     if first is None:
         return ""
     return "master" if kill.pid == first.pid else "worker"
@@ -148,7 +159,7 @@ def _loss(kill: Kill) -> Text | None:
         return T("PostgreSQL then disconnects everybody and recovers.")
     if kill.doing and kill.cause != "time-limit":
         return T("It was at work on {task}.", task=Mono(kill.doing))
-    if forks(kill) and role(kill) == "worker":
+    if forks(kind_killed(kill)) and role(kill) == "worker":
         return T("What it had in hand is lost; its master starts a new one.")
     return None
 

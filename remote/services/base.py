@@ -111,6 +111,10 @@ class Kind:
     (for grep -E and PCRE2 alike, over raw JSON too: so no quote and no backslash) of which at least one is found in every
     line that `sign` reads: they narrow on the host what is sent. `asides` are those of lines that come with every piece of
     work (`task`), and can be many. `children` says that those of the program's children are among them.
+
+    `comms` are the kernel's names of its processes beside `name`; `program` is how people call all of it, where `title` is
+    one part's. `prefork`: its master forks workers and starts a new one for each that dies, so that only what that one had
+    in hand is lost.
     """
 
     name: str
@@ -123,3 +127,11 @@ class Kind:
     tellings: tuple[str, ...] = ()
     asides: tuple[str, ...] = ()
     children: bool = False
+    comms: tuple[str, ...] = ()
+    program: str = ""
+    prefork: bool = False
+
+    @property
+    def called(self) -> str:
+        """The program, as people call it."""
+        return self.program or self.title

@@ -76,5 +76,5 @@ _ASIDES = ("MainProcess. (Received task|Task .* received)",)
 
 KIND = Kind(
     "celery-worker", "celery worker", recognise, order=20, genuine=by_python, twins=True, sign=sign, tellings=_TELLINGS,
-    asides=_ASIDES,
+    asides=_ASIDES, comms=("celery", "celeryd"), program="celery", prefork=True,
 )  # fmt: skip

@@ -116,5 +116,6 @@ _TELLINGS = (
 )  # fmt: skip
 
 KIND = Kind(
-    "gunicorn", "gunicorn", recognise, order=10, genuine=by_python, twins=True, sign=sign, tellings=_TELLINGS, children=True
-)
+    "gunicorn", "gunicorn", recognise, order=10, genuine=by_python, twins=True, sign=sign, tellings=_TELLINGS, children=True,
+    comms=("gunicorn3",), prefork=True,
+)  # fmt: skip

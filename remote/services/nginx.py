@@ -52,4 +52,4 @@ def sign(entry: Entry) -> Sign | None:
 
 _TELLINGS = ("process [0-9]+ exited on signal",)
 
-KIND = Kind("nginx", "nginx", recognise, order=60, genuine=genuine, sign=sign, tellings=_TELLINGS)
+KIND = Kind("nginx", "nginx", recognise, order=60, genuine=genuine, sign=sign, tellings=_TELLINGS, prefork=True)

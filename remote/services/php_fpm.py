@@ -59,4 +59,4 @@ def sign(entry: Entry) -> Sign | None:
 
 _TELLINGS = ("child [0-9]+ exited on signal", "execution timed out .* terminating")
 
-KIND = Kind("php-fpm", "PHP-FPM", recognise, order=14, genuine=genuine, sign=sign, tellings=_TELLINGS)
+KIND = Kind("php-fpm", "PHP-FPM", recognise, order=14, genuine=genuine, sign=sign, tellings=_TELLINGS, prefork=True)

@@ -75,4 +75,4 @@ def sign(entry: Entry) -> Sign | None:
 
 _TELLINGS = ("Terminating timed out worker", "Worker [0-9]+ .* booted")
 
-KIND = Kind("puma", "Puma", recognise, order=17, genuine=genuine, sign=sign, tellings=_TELLINGS)
+KIND = Kind("puma", "Puma", recognise, order=17, genuine=genuine, sign=sign, tellings=_TELLINGS, prefork=True)

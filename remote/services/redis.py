@@ -61,4 +61,4 @@ def sign(entry: Entry) -> Sign | None:
 
 _TELLINGS = ("Background .* (terminated|error|started by pid)",)
 
-KIND = Kind("redis", "Redis", recognise, order=50, genuine=genuine, sign=sign, tellings=_TELLINGS)
+KIND = Kind("redis", "Redis", recognise, order=50, genuine=genuine, sign=sign, tellings=_TELLINGS, comms=("redis-server",))

@@ -94,4 +94,4 @@ _TELLINGS = (
     "worker [0-9]+ (killed successfully|buried after)",
 )
 
-KIND = Kind("uwsgi", "uWSGI", recognise, order=12, genuine=genuine, sign=sign, tellings=_TELLINGS)
+KIND = Kind("uwsgi", "uWSGI", recognise, order=12, genuine=genuine, sign=sign, tellings=_TELLINGS, prefork=True)

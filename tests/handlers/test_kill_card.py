@@ -327,6 +327,8 @@ def test_who_killed_it_is_named_where_it_is_known(more: dict[str, Any], line: st
         ),
         ({"doing": "import_orders"}, "It was at work on import_orders."),
         ({"name": "gunicorn: worke"}, "What it had in hand is lost; its master starts a new one."),
+        ({"name": "uwsgi", "cause": "worker-timeout"}, "What it had in hand is lost; its master starts a new one."),
+        ({"name": "php-fpm8.2", "cause": "worker-timeout"}, "What it had in hand is lost; its master starts a new one."),
         ({"name": "node"}, None),
         ({"unit": None}, None),
     ],
@@ -510,6 +512,18 @@ def test_what_the_kernel_calls_python_is_called_as_its_masters_lines_do(line: st
     assert shown[0] == f"prod: {its} of celery.service was killed"
     split = "1 worker of 192 MiB and a master of 60 MiB do not fit 200 MiB"
     assert (split in shown) == (its != "python3")
+
+
+@pytest.mark.parametrize(
+    ("name", "its"),
+    [("uwsgi", "uWSGI"), ("php-fpm8.2", "PHP-FPM"), ("nginx", "nginx"), ("puma", "Puma"), ("gunicorn3", "gunicorn"), ("celeryd", "celery")],
+)  # fmt: skip
+def test_of_every_program_that_forks_the_master_is_told_apart(name: str, its: str) -> None:
+    family = tuple(replace(one, name=name) for one in FAMILY)
+    shown = body([kill(name=name, members=family)])
+
+    assert shown[0] == f"prod: {its} worker of teaching_panel.service was killed"
+    assert "3 workers of 178 MiB and a master of 50 MiB do not fit 512 MiB" in shown
 
 
 def test_a_slow_stop_took_nobody_by_surprise() -> None:

@@ -221,6 +221,14 @@ def test_every_module_of_the_package_is_a_kind() -> None:
     assert [kind.order for kind in kinds().values()] == sorted(kind.order for kind in kinds().values())
 
 
+def test_no_two_kinds_have_a_name_in_common() -> None:
+    names = [name for kind in kinds().values() for name in (kind.name, *kind.comms)]
+
+    assert len(names) == len(set(names))
+    forking = {name for name, kind in kinds().items() if kind.prefork}
+    assert forking == {"gunicorn", "uwsgi", "php-fpm", "puma", "nginx", "celery-worker"}
+
+
 def _recorded() -> Processes:
     found: list[Process] = []
     for path in RECORDED.glob("*.json"):
