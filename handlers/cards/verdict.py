@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import get_args
 
 from remote.findings.advice import WATCHDOG, Known, advice, remedy
-from remote.findings.death import Cause, Kill, Member
+from remote.findings.causes import Cause, OfMemory
+from remote.findings.death import Kill, Member
 from remote.services import kinds
 from remote.services.base import Kind
 from remote.text import Mono, N, T, Text, Value
 
-MEMORY: frozenset[Cause] = frozenset({"kernel-oom", "cgroup-limit", "systemd-oomd", "userspace-oom"})
+MEMORY: frozenset[Cause] = frozenset(get_args(OfMemory))
 """Memory ran out, or was about to."""
 
 CONTAINER_ID = 12  # characters that docker itself shows

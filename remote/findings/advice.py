@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
+from remote.findings.causes import Cause, Other
 from remote.text import Mono, Size, Span, T, Text, Value
 
 # With less than this share left for all others, one process filled the limit by itself.
@@ -18,7 +20,7 @@ class Known:
     unit itself; `limit_s` the application's own time limit, `stop_s` systemd's. `by`, `container` and `counted` are a
     Kill's: who did it, the container's id, and that only a counter knows of it."""
 
-    cause: str
+    cause: Cause
     name: str
     unit: str | None = None
     rss_bytes: int | None = None
@@ -58,7 +60,7 @@ def advice(known: Known) -> Text:
                 name=_whose(known),
             )
         case _:
-            return _own_doing(known)
+            return _own_doing(known.cause, known)
 
 
 def remedy(known: Known) -> Text:
@@ -130,9 +132,9 @@ def _machine(known: Known) -> Text:
     )
 
 
-def _own_doing(known: Known) -> Text:
+def _own_doing(cause: Other, known: Known) -> Text:
     name = _whose(known)
-    match known.cause:
+    match cause:
         case "worker-timeout" | "stop-timeout" if known.by == WATCHDOG:
             return T(
                 "Not memory: {name} did not tell systemd in time that it is alive (WatchdogSec). Look for what it hung on.",
@@ -159,11 +161,13 @@ def _own_doing(known: Known) -> Text:
             return _plan(name, known.by)
         case "manual":
             return _manual(name, known.by)
-        case _:
+        case "unknown":
             return T(
                 "Nothing in the log says who killed {name}, and nothing says that memory ran out: it may have been a person.",
                 name=name,
             )
+        case _:
+            assert_never(cause)
 
 
 def _time_limit(name: Mono, limit_s: float | None) -> Text:

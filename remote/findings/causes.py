@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-Cause = Literal[
-    "kernel-oom",
-    "cgroup-limit",
-    "systemd-oomd",
-    "userspace-oom",
-    "worker-timeout",
-    "stop-timeout",
-    "time-limit",
-    "container",
-    "plan",
-    "manual",
-    "unknown",
-]
+# Memory ran out, or was about to.
+OfMemory = Literal["kernel-oom", "cgroup-limit", "systemd-oomd", "userspace-oom"]
+Other = Literal["worker-timeout", "stop-timeout", "time-limit", "container", "plan", "manual", "unknown"]
+Cause = Literal[OfMemory, Other]
 Confidence = Literal["certain", "likely", "guess"]

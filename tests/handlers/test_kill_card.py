@@ -472,6 +472,36 @@ def test_every_cause_has_its_advice(cause: Cause) -> None:
         assert "{" not in plain(remedy(known))
 
 
+NOBODY = plain(advice(Known("unknown", "gunicorn", "teaching_panel.service")))
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_every_cause_is_told_in_words_of_its_own(cause: Cause) -> None:
+    one = kill(cause=cause, advice=advice(Known(cause, "gunicorn", "teaching_panel.service")))
+    others = [plain(killer(replace(one, cause=other))) for other in CAUSES if other != cause]
+    shown = body([one])
+
+    assert plain(killer(one)) in shown
+    assert plain(killer(one)) not in others
+    assert (plain(one.advice) == NOBODY) == (cause == "unknown")
+    assert (NOBODY in shown) == (cause == "unknown")
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_every_cause_has_its_word_in_a_table_of_kills(cause: Cause) -> None:
+    def drawn(cause: Cause) -> tuple[str, str]:
+        """The word of a row, and the line that says what it means."""
+        listed, legend = timetable([kill(cause=cause)], NOW)
+        assert isinstance(listed, Table)
+        assert isinstance(legend, Line)
+        return plain(T("{word}", word=listed.rows[0][2])), plain(legend.text)
+
+    word, line = drawn(cause)
+    assert len(word) <= 5, "a name has room beside it on a phone"
+    assert line.startswith(f"{word}: ")
+    assert not [other for other in CAUSES if other != cause and (word == drawn(other)[0] or line == drawn(other)[1])]
+
+
 def test_advice_talks_of_no_oom_where_there_was_none() -> None:
     quiet: tuple[Cause, ...] = ("worker-timeout", "stop-timeout", "time-limit", "container")
     for cause in quiet:

@@ -1,0 +1,33 @@
+"""docs/kills.md says of every cause how it is known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from remote.findings.causes import Cause
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "kills.md"
+
+
+def rows() -> Iterator[list[str]]:
+    """The cells of the table of causes."""
+    table = DOCUMENT.read_text(encoding="utf-8").partition("## The table")[2].partition("\n## ")[0]
+    for line in table.splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+@pytest.mark.parametrize("cause", get_args(Cause))
+def test_every_cause_has_a_row(cause: Cause) -> None:
+    assert any(f"`{cause}`" in row[0] for row in rows())
+
+
+def test_no_row_has_a_cause_that_is_none() -> None:
+    named = {name for row in rows() for name in re.findall(r"`([a-z-]+)`", row[0])}
+
+    assert named == set(get_args(Cause))
