@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from datetime import datetime, timedelta
 
 from handlers.cards.sums import arithmetic, table
 from handlers.cards.timetable import timetable
-from handlers.cards.verdict import MEMORY, effect, killer, nameless, to_do, what, whole
+from handlers.cards.verdict import CONTAINER_ID, MEMORY, effect, killer, nameless, to_do, what, whole
 from handlers.reply import Block, Button, Code, Fold, Line, Reply, Title, Tone
 from remote.findings.death import Cause, Confidence, Kill, Member
 from remote.text import Listing, Mono, N, Span, T, Text, Value, When
@@ -20,6 +21,9 @@ LOUD: frozenset[Cause] = MEMORY | {"unknown"}
 GROUPS = 4
 PIDS = 60
 EVIDENCE = 20
+_ID = re.compile(r"\b[0-9a-f]{64}\b")
+# A cgroup may be called as anybody likes: only the kernel's own fields are left out, which come first.
+_WHERE = re.compile(r"^(oom-kill:constraint=[A-Z_]+,)nodemask=[^=]+,cpuset=[^=,]+,mems_allowed=[\d,-]*,")
 OLD = timedelta(minutes=10)  # a card that comes later than this says how late it is
 
 
@@ -267,11 +271,16 @@ def _folds(kills: Sequence[Kill]) -> Iterator[Block]:
     shared = next((kill for kill in kills if kill.members), None)
     if shared is not None:
         yield from table(shared)
-    lines = tuple(dict.fromkeys(line for kill in kills for line in kill.evidence))
+    lines = tuple(dict.fromkeys(_short(line) for kill in kills for line in kill.evidence))
     if lines:
         rest = len(lines) - EVIDENCE
         more = (Line(N("and {n} more line", "and {n} more lines", rest)),) if rest > 0 else ()
         yield Fold(T("What the log says"), (Code(lines[:EVIDENCE]), *more))
+
+
+def _short(line: str) -> str:
+    """A line without what says nothing of the kill and fills a phone: where memory was allowed to lie, and most of an id."""
+    return _ID.sub(lambda found: found[0][:CONTAINER_ID], _WHERE.sub(r"\1…,", line))
 
 
 def _buttons(host: str, kills: Sequence[Kill]) -> tuple[tuple[Button, ...], ...]:

@@ -556,6 +556,35 @@ def test_of_every_program_that_forks_the_master_is_told_apart(name: str, its: st
     assert "3 workers of 178 MiB and a master of 50 MiB do not fit 512 MiB" in shown
 
 
+SUMMARY = (
+    "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=0-1,3,cpuset={cpuset},mems_allowed=0,2-3,"
+    "oom_memcg={group},task_memcg={group},task=node,pid=5,uid=33"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (
+            SUMMARY.format(cpuset=f"docker-{'ab' * 32}.scope", group=f"/system.slice/docker-{'ab' * 32}.scope"),
+            "oom-kill:constraint=CONSTRAINT_MEMCG,…,{group},task=node,pid=5,uid=33".format(
+                group=",".join(f"{field}=/system.slice/docker-abababababab.scope" for field in ("oom_memcg", "task_memcg"))
+            ),
+        ),
+        (SUMMARY.format(cpuset="a=b", group="/c"), None),
+        (f"Task in /docker/{'12' * 32} killed as a result of limit of /docker/{'12' * 32}",
+         "Task in /docker/121212121212 killed as a result of limit of /docker/121212121212"),
+        (f"{'a' * 65} and {'c' * 63}", None),
+        ("x nodemask=(null),cpuset=/,mems_allowed=0,y", None),
+    ],
+)  # fmt: skip
+def test_evidence_fits_a_phone_and_is_whole_for_scripts(line: str, shown: str | None) -> None:
+    one = kill(5, evidence=(line,))
+
+    assert body([one])[-3] == (shown or line)
+    assert kill_data(one).evidence == (line,)
+
+
 def test_a_slow_stop_took_nobody_by_surprise() -> None:
     main = "teaching_panel.service: Main process exited, code=killed, status=9/KILL"
     assert effect(kill(cause="stop-timeout", evidence=(main,))) is None
