@@ -88,7 +88,8 @@ def grown(before: Witness | None, seen: Witness, at: datetime, reader: Reader, g
     since_us = int(before.uptime_s * 1e6)
     for entry in [entry for entry in reader.lost if _before(entry.monotonic_us, entry.boot_id, seen)]:
         unit = entry.system_unit
-        growth = seen.unit_oom_kills.get(unit, 0) - before.unit_oom_kills.get(unit, 0)
+        # Who was not asked about the unit before does not know what its counter has grown by.
+        growth = seen.unit_oom_kills.get(unit, 0) - before.unit_oom_kills[unit] if unit in before.unit_oom_kills else 0
         told = reader.proven(entry.boot_id, since_us, unit) + sum(kill.unit == unit for kill in found)
         if growth > told and not reader.has_near(entry):
             limit_bytes = ground.limit(entry.boot_id, unit)

@@ -106,6 +106,11 @@ class Autopsy:
         """
         return self.changed(self.read(entry))
 
+    def begin(self, seen: Witness) -> None:
+        """How the host's counters stood before the first line was read. Without that the first kill that a text file tells of is
+        in the count already when the host is asked about it, and cannot be told from a line that somebody made up."""
+        self._seen = self._seen or seen
+
     def witness(self, seen: Witness, at: datetime) -> tuple[Kill, ...]:
         """Settle what waits: what the host bears out is a kill, all else is dropped for good. `at` is the time of asking."""
         before, self._seen = self._seen, seen

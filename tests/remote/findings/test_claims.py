@@ -195,6 +195,14 @@ def test_exitcode_0_needs_a_counter() -> None:
     assert made.witness(witness(uptime_s=40, unit_oom_kills={"celery.service": 3}), AT) == ()
 
 
+def test_exitcode_0_is_no_kill_by_what_was_counted_before_anybody_asked() -> None:
+    made = autopsy(celery(11, "Task handler raised error: WorkerLostError('Worker exited prematurely: exitcode 0 Job: 0.')"))
+    made.begin(witness(uptime_s=1))
+
+    assert made.witness(witness(unit_oom_kills={"celery.service": 3}), AT) == ()
+    assert made.witness(witness(uptime_s=30, unit_oom_kills={"celery.service": 3}), AT) == ()
+
+
 def test_exitcode_0_without_a_counter_is_forgotten() -> None:
     made = autopsy(celery(11, "Task handler raised error: WorkerLostError('Worker exited prematurely: exitcode 0 Job: 0.')"))
     made.witness(witness(), AT)
@@ -231,6 +239,17 @@ def test_a_text_file_is_believed_as_far_as_the_kernel_counts() -> None:
     assert found(made.kills) == [(6, None, "cgroup-limit", "likely")]
     made.forget(START + timedelta(hours=1))
     assert made.kills == ()
+
+
+@pytest.mark.parametrize(("counted", "told"), [(4, [5]), (3, [])], ids=["killed", "made up"])
+def test_a_text_files_first_kill_is_told_if_the_count_before_is_known(counted: int, told: list[int]) -> None:
+    made = autopsy()
+    made.begin(witness(uptime_s=1, oom_kills=3))
+    made.read(syslog(10, f"Out of memory: Killed process 5 (a) {RSS}"))
+    made.begin(witness(uptime_s=15, oom_kills=counted))  # the stream was cut and is opened anew
+
+    assert [kill.pid for kill in made.witness(witness(oom_kills=counted), AT)] == told
+    assert made.claims == ()
 
 
 def test_a_text_files_report_is_read_whole() -> None:
