@@ -69,7 +69,10 @@ class Watched:
             seen = (await self.ask(question)).readable(question)
         except HostError:
             return Since(at)
-        return Since(at, seen.boot_id, seen.uptime_s) if seen else Since(at)
+        if seen is None:
+            return Since(at)
+        self.autopsy.begin(seen)
+        return Since(at, seen.boot_id, seen.uptime_s)
 
     async def ask_for_claims(self) -> tuple[Kill, ...]:
         """Ask the host about what programs claimed; gives the kills that it bears out. Raises HostError."""

@@ -29,6 +29,7 @@ from bot.store.tables import journals, kills, staged, tallies
 from handlers.reply import Line, Title
 from remote.connect import Conversation, Target
 from remote.errors import HostError
+from remote.facts._journal_place import text_cursor
 from remote.facts.base import Answers, Fact, Unreadable
 from remote.facts.counters import Counters
 from remote.facts.journal import Entry, Journal, parse_entry
@@ -85,6 +86,8 @@ class JournalHost:
     deaf: bool = False
     """Whether questions about claims go unanswered."""
     uptime_s: float = 1e6
+    oom_kills: int | None = None
+    """The kernel's own count, as a witness tells it."""
     boot_id: str = ""
     target: Target = field(default_factory=lambda: Target("prod", "203.0.113.7"))
     host_key: str = "SHA256:test"
@@ -107,7 +110,7 @@ class JournalHost:
                 return Processes((), self.boot_id)
             case "witness" if not self.deaf:
                 mains = {one.id: Main(one.id, one.invocation_id, one.main_pid, "") for one in self.units.all}
-                return Witness(self.boot_id, self.uptime_s, mains, self.living, None, {})
+                return Witness(self.boot_id, self.uptime_s, mains, self.living, self.oom_kills, {})
             case "counters" if self.counters is not None:
                 return self.counters
         return Unreadable("unsupported", T("not here"))
@@ -399,6 +402,25 @@ async def test_a_pid_that_cannot_be_keeps_nobody_else_unheard(store_url: str, th
     host = JournalHost(coming=[[odd, *lines]], units=services(lines), boot_id=entries(lines)[0].boot_id)
 
     assert victim in (await follow(store_url, host, then)).pids
+
+
+@pytest.mark.parametrize(("counted", "told"), [(4, [999]), (3, [])])
+async def test_of_a_host_read_by_text_files_the_first_kill_is_told_if_the_kernel_counted_it(
+    counted: int, told: list[int], store_url: str, then: StandingClock
+) -> None:
+    killed = "Out of memory: Killed process 999 (x) total-vm:1kB, anon-rss:1kB, file-rss:1kB"
+    now = then.now()
+    log = [
+        f"= syslog {now.timestamp():.0f} 1000.00 {'b' * 32} +0000 {text_cursor(int(now.timestamp() - 60) * 10**6)}".encode(),
+        f"{now:%Y-%m-%dT%H:%M:%S}+00:00 prod kernel: [  999.000000] {killed}".encode(),
+    ]
+    host = JournalHost(coming=[log], boot_id="b" * 32, uptime_s=1000, oom_kills=3)
+    async with living(store_url, host, then) as life:
+        await until(lambda: bool(life.follower.watched.autopsy.claims), 30)
+        host.oom_kills, host.uptime_s = counted, 1010
+        await life.follower.sampled(sample(counted, 1010))
+
+        assert [row.pid for row in await life.rows()] == told
 
 
 async def test_another_main_process_is_listened_to_once_systemd_says_that_it_started(store_url: str, then: StandingClock) -> None:
