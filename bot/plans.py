@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bot.store import Store
     from handlers.ports.clock import Clock
     from handlers.request import Request
-    from remote.findings.death import Kill
+    from remote.findings.kill import Kill
 
 log = structlog.get_logger(__name__)
 

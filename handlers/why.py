@@ -16,7 +16,7 @@ from handlers.reply import Block, Button, Line, Reply, Title
 from handlers.request import Request
 from handlers.words import names, split_number
 from remote.errors import HostError
-from remote.findings.death import Kill
+from remote.findings.kill import Kill
 from remote.text import Mono, N, T
 
 Buttons = tuple[tuple[Button, ...], ...]

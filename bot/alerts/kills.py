@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bot.settings import Settings
     from bot.store import Store
     from handlers.ports.clock import Clock
-    from remote.findings.death import Kill
+    from remote.findings.kill import Kill
 
     OnPlan = Callable[[AsyncConnection, str, int, Kill], Awaitable[None]]
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from remote.findings.death import Kill, Member
+from remote.findings.kill import Kill, Member
 from remote.text import dump, load_text
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bot.outbox import Outbox
     from bot.settings import Settings
-    from remote.findings.death import Kill
+    from remote.findings.kill import Kill
 
 HOUR = timedelta(hours=1)
 REFRESH = timedelta(seconds=60)  # the count on the message follows this often

@@ -15,8 +15,8 @@ from sqlalchemy import func, insert, select, update
 from bot.store.tables import kills, staged, tallies
 from remote.facts.base import Unreadable
 from remote.facts.counters import COUNTERS, Counters
-from remote.findings.death import unit_of_path
 from remote.findings.kill import Kill, counted_kill
+from remote.findings.places import unit_of_path
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

@@ -10,7 +10,7 @@ from bot.i18n import render
 from handlers.cards.journal import partial_lines
 from handlers.cards.kill import kill_card, newest_first
 from handlers.reply import Block, Button, Line, Reply, Title
-from remote.findings.death import Kill
+from remote.findings.kill import Kill
 from remote.redact import redact
 from remote.text import Mono, N, T, Text
 

@@ -12,7 +12,8 @@ from handlers.cards.sums import arithmetic, table
 from handlers.cards.timetable import timetable
 from handlers.cards.verdict import CONTAINER_ID, MEMORY, effect, killer, nameless, to_do, what, whole
 from handlers.reply import Block, Button, Code, Fold, Line, Reply, Title, Tone
-from remote.findings.death import Cause, Confidence, Kill, Member
+from remote.findings.causes import Cause, Confidence
+from remote.findings.kill import Kill, Member
 from remote.text import Listing, Mono, N, Span, T, Text, Value, When
 
 LOUD: frozenset[Cause] = MEMORY | {"unknown"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from handlers.cards.host import counted
 from handlers.cards.verdict import MEMORY, forks, kind_killed, kind_of, master_of
 from handlers.reply import Fold, Table
-from remote.findings.death import Kill, Member
+from remote.findings.kill import Kill, Member
 from remote.redact import clean
 from remote.text import Listing, Mono, N, Size, T, Text
 

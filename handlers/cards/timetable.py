@@ -9,7 +9,8 @@ from itertools import groupby
 from handlers.cards.host import short_unit
 from handlers.cards.verdict import program
 from handlers.reply import Block, Line, Table
-from remote.findings.death import Cause, Kill
+from remote.findings.causes import Cause
+from remote.findings.kill import Kill
 from remote.redact import clean
 from remote.text import Mono, N, T, Value, When
 

@@ -9,7 +9,7 @@ from typing import get_args
 
 from remote.findings.advice import WATCHDOG, Known, advice, remedy
 from remote.findings.causes import Cause, OfMemory
-from remote.findings.death import Kill, Member
+from remote.findings.kill import Kill, Member
 from remote.services import kinds
 from remote.services.base import Kind
 from remote.text import Mono, N, T, Text, Value

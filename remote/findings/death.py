@@ -10,17 +10,11 @@ from remote.facts.processes import Processes
 from remote.facts.units import Units
 from remote.facts.witness import Witness
 from remote.findings.cases import Case
-from remote.findings.causes import Cause, Confidence
 from remote.findings.claims import Hearsay, believe, claim, grown, settle
 from remote.findings.gather import Gatherer
 from remote.findings.ground import Ground
-from remote.findings.kill import Claim, Kill, Member, counted_kill, join, same_kill
-from remote.findings.places import unit_of_path
+from remote.findings.kill import Claim, Kill
 from remote.findings.reader import Reader
-
-__all__ = [
-    "Autopsy", "Cause", "Claim", "Confidence", "Kill", "Member", "counted_kill", "join", "kills", "same_kill", "unit_of_path",
-]  # fmt: skip
 
 
 def kills(

@@ -25,7 +25,7 @@ from bot.store import Store
 from bot.store.tables import journals, kills, plans, staged, steps
 from handlers.cards.kill import Past
 from handlers.reply import Line, Reply, Title
-from remote.findings.death import Kill, Member
+from remote.findings.kill import Kill, Member
 from remote.findings.lines import kernel_made
 from remote.policy import MIB
 from remote.text import T

@@ -22,7 +22,8 @@ from handlers.cards.timetable import ROWS, timetable
 from handlers.cards.verdict import effect, killer, program, role
 from handlers.reply import Line, Reply, Table, Title, dump_reply, load_reply, plain_json
 from remote.findings.advice import WATCHDOG, Known, advice, remedy
-from remote.findings.death import Cause, Kill, Member
+from remote.findings.causes import Cause
+from remote.findings.kill import Kill, Member
 from remote.policy import GIB, MIB
 from remote.text import Mono, T
 from tests.handlers.ports import NOW

@@ -12,7 +12,7 @@ from remote.facts.memory import Memory, Pressure
 from remote.facts.processes import Process, Processes
 from remote.facts.schedules import Schedule, Schedules
 from remote.facts.units import Unit, Units
-from remote.findings.death import Kill
+from remote.findings.kill import Kill
 from remote.policy import GIB, MIB
 from remote.remedies.base import Draft, Step
 from remote.secret import CommandLine

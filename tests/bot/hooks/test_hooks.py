@@ -20,7 +20,7 @@ from handlers.cards.kill import kill_card
 from handlers.reply import Title
 from remote.facts.journal import parse_entry
 from remote.findings import death
-from remote.findings.death import Kill
+from remote.findings.kill import Kill
 from tests.bot.chats import MemoryChat
 from tests.bot.hooks.test_sources import ALERT
 from tests.bot.hooks.world import AFTER_THE_KILL, RecordedHost, World, lines, living

@@ -9,7 +9,7 @@ from typing import Any
 
 from remote.facts.journal import Entry, parse_entry
 from remote.findings import death
-from remote.findings.death import Kill
+from remote.findings.kill import Kill
 from tests.remote.findings.scene import BOOT
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "debian12" / "journal"

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from remote.facts.journal import Entry
 from remote.facts.processes import Processes
 from remote.facts.units import Units
-from remote.findings.death import Autopsy, unit_of_path
+from remote.findings.death import Autopsy
+from remote.findings.places import unit_of_path
 from tests.remote.findings.journal_scene import (
     FIRST_WRITERS,
     RSS,

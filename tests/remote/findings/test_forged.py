@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from remote.facts.journal import Entry
 from remote.facts.units import Units
-from remote.findings.death import Autopsy, Kill
+from remote.findings.death import Autopsy
+from remote.findings.kill import Kill
 from tests.remote.findings.journal_scene import (
     FIRST_WRITERS,
     RSS,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from remote.facts.journal import Entry
 from remote.facts.witness import Witness
 from remote.findings import death
-from remote.findings.death import Autopsy, Kill, join, same_kill
+from remote.findings.death import Autopsy
+from remote.findings.kill import Kill, join, same_kill
 from tests.remote.findings.journal_scene import (
     MASTER,
     RSS,

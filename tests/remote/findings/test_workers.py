@@ -10,7 +10,8 @@ from remote.facts.journal import Entry
 from remote.facts.processes import Processes
 from remote.facts.units import Units
 from remote.facts.witness import Living, Main, Witness
-from remote.findings.death import Autopsy, Kill
+from remote.findings.death import Autopsy
+from remote.findings.kill import Kill
 from remote.findings.workers import Crew
 from tests.remote.findings.journal_scene import (
     FIRST_WRITERS,
