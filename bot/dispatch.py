@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# A command with effects older than this was typed to an absent bot. Telegram keeps such a one for up to a day
+# A command with effects older than this was typed or pressed to an absent bot. Telegram keeps such a one for up to a day
 # (https://core.telegram.org/bots/api#getting-updates).
 OLD_S = 120.0
+OLD = "old"
 # Phones write quotes and dashes of their own; a no-break space comes with a paste.
 PLAIN = str.maketrans("\u201c\u201d\u201e\u2018\u2019\u00a0", '"""\'\' ') | str.maketrans({"\u2014": "--", "\u2013": "-"})
 TOAST_S = 2.0  # a press is answered within this; Telegram forgets the query after ten to twenty seconds
@@ -98,14 +99,7 @@ class Dispatcher:
             raise Refused("role", role_needed(command.role))
         age = self._clock.now() - request.at
         if command.effects and age > timedelta(seconds=OLD_S):
-            raise Refused(
-                "old",
-                T(
-                    "This came at {at}, {age} ago, while I was away. I did not do it; send it again if you still want it.",
-                    at=When(request.at),
-                    age=Span(age.total_seconds()),
-                ),
-            )
+            raise Refused(OLD, _too_late(request, age))
 
     def _unknown(self, request: Request) -> Reply:
         near = difflib.get_close_matches(request.command, self._prepared, 1, 0.5)
@@ -116,6 +110,20 @@ class Dispatcher:
             else T("There is no command {word}. {help} lists them.", word=shown, help=Mono("/help"))
         )
         return failed(Failure("usage", text), request)
+
+
+def _too_late(request: Request, age: timedelta) -> Text:
+    """Why what came to an absent bot was not done."""
+    if request.pressed:  # when it was pressed is only known to be later than this
+        return T(
+            "{command} was pressed while I was away. I did not do it; press it again if you still want it.",
+            command=Mono(" ".join((f"/{request.command}", *request.words))),
+        )
+    return T(
+        "This came at {at}, {age} ago, while I was away. I did not do it; send it again if you still want it.",
+        at=When(request.at),
+        age=Span(age.total_seconds()),
+    )
 
 
 def role_needed(role: str) -> Text:
@@ -278,15 +286,18 @@ class Desk:
     async def _do(self, event: Pressed, press: Press, person: Person, room: Room, late: asyncio.Event) -> Toast | None:
         """What the button says. Who waited too long for a toast gets its words as a message."""
         language = self._people.toast_language(room, person)
-        request = make_request(event.event_id, person, room, press.command, self._clock.now(), language)
+        request = make_request(event.event_id, person, room, press.command, event.at, language)
         assert request is not None  # noqa: S101 - our own button's command always has a name
         reply = await self._dispatcher.answer(replace(request, pressed=True, reply_key=press.key))
         posted = replace(press.address, language=self._people.language(room, person, private=event.private))
         if reply.toast is None:
             await self._post(posted, reply, event.event_id, fresh=not reply.key)
             return None
-        message = Reply(reply.blocks or (Line(reply.toast),)) if late.is_set() else Reply()
-        await self._post(posted, message, event.event_id, fresh=True)
+        old = reply.error is not None and reply.error.kind == OLD
+        message = Reply(reply.blocks or (Line(reply.toast),)) if late.is_set() or old else Reply()
+        if old:  # Telegram shows no toast for it any more; who pressed five times meanwhile is told once
+            message = replace(message, key=f"old:{press.key}:{event.at.isoformat()}")
+        await self._post(posted, message, event.event_id, fresh=not old)
         return Toast(render(reply.toast, language, self._clock.now()), alert=not reply.ok)
 
 

@@ -55,7 +55,10 @@ class Typed:
 
 @dataclass(frozen=True, slots=True)
 class Pressed:
-    """A button somebody pressed: the token it carried, and the message it stood on."""
+    """A button somebody pressed: the token it carried, and the message it stood on.
+
+    `at` is the platform's time of it; where the platform tells none, the earliest at which it can have been pressed.
+    """
 
     event_id: str
     sender: Sender

@@ -329,7 +329,7 @@ class Slack:
                     address,
                     str(place["message_ts"]),
                     str(action.get("value") or ""),
-                    self._clock.now(),
+                    datetime.fromtimestamp(float(action["action_ts"]), UTC),
                     _direct(channel),
                 )
             )

@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
@@ -23,6 +24,8 @@ from handlers.quoted import quoted
 from remote.text import Mono, Span, T, Text
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from aiogram import Bot
     from aiogram.exceptions import TelegramBadRequest
     from aiogram.methods import EditMessageText, SendMessage, TelegramMethod
@@ -40,6 +43,8 @@ Result = TypeVar("Result")
 
 KINDS: Final = ["message", "callback_query", "my_chat_member"]
 POLL_S = 25
+POLL_MOST = 100  # updates in one answer
+KEEPS = timedelta(hours=24)  # for no longer does Telegram keep what nobody has fetched
 ANSWER_S = 15  # for any answer of Telegram but a poll's
 GREETING_S = 5  # the first one: a network that is down must not hold the start
 PAUSE_S = (1.0, 30.0)  # between tries while Telegram cannot be reached
@@ -88,6 +93,7 @@ class Telegram:
         self._polling: asyncio.Task[None] | None = None
         self._handling: set[asyncio.Task[None]] = set()
         self._offset: int | None = None
+        self._fetched_at = self._clock.now() - KEEPS  # what is fetched next did not wait there at this time
         self._moved: dict[str, str] = {}
         self._sure: dict[tuple[int, str], _First] = {}
         self._closed_topics: set[tuple[str, int]] = set()
@@ -218,21 +224,27 @@ class Telegram:
 
     async def _take_some(self, inbox: Inbox) -> None:
         """One poll: what came is handled by tasks of its own."""
-        taken = []
-        for update in await self._updates():
+        taken, asked_at, since = [], self._clock.now(), self._fetched_at
+        # After a start or an absence the backlog is fetched at once and for itself: what comes while a poll waits may be as
+        # old as the poll before it, and would be taken for as old as the backlog.
+        updates = await self._updates(wait=asked_at - since <= timedelta(seconds=POLL_S + ANSWER_S))
+        if len(updates) < POLL_MOST:  # all there were
+            self._fetched_at = asked_at
+        for update in updates:
             self._offset = update.update_id + 1
-            task = asyncio.create_task(self._handle(inbox, update), name=f"telegram {update.update_id}")
+            task = asyncio.create_task(self._handle(inbox, update, since), name=f"telegram {update.update_id}")
             self._handling.add(task)
             task.add_done_callback(self._handled)
             taken.append(task)
         if taken:
             await asyncio.wait(taken, timeout=KEPT_S)
 
-    async def _updates(self) -> list[Update]:
+    async def _updates(self, *, wait: bool) -> list[Update]:
         from aiogram.exceptions import ClientDecodeError
         from aiogram.methods import GetUpdates
 
-        poll = GetUpdates(offset=self._offset, timeout=POLL_S, allowed_updates=KINDS)
+        timeout_s = POLL_S if wait else 0
+        poll = GetUpdates(offset=self._offset, limit=POLL_MOST, timeout=timeout_s, allowed_updates=KINDS)
         try:
             return await self._ask(poll, POLL_S + ANSWER_S)
         except ClientDecodeError as spoilt:
@@ -257,14 +269,15 @@ class Telegram:
         if not task.cancelled() and (trouble := task.exception()):
             log.error("an update was not handled", exc_info=trouble)
 
-    async def _handle(self, inbox: Inbox, update: Update) -> None:
+    async def _handle(self, inbox: Inbox, update: Update, since: datetime) -> None:
+        """Hand one update on; it is younger than `since`."""
         if update.message is not None:
             event = self._typed(update.update_id, update.message)
             if event is not None:
                 # Its failure is the inbox' to tell; here only its end counts.
                 await asyncio.wait([await inbox.typed(event)])
         elif update.callback_query is not None:
-            await self._press(inbox, update.callback_query)
+            await self._press(inbox, update.callback_query, since)
         elif update.my_chat_member is not None:
             _note_membership(update.my_chat_member)
 
@@ -296,11 +309,11 @@ class Telegram:
         thread = message.message_thread_id if message.is_topic_message else None
         return Address("telegram", self._settled(str(message.chat.id)), str(thread or ""))
 
-    async def _press(self, inbox: Inbox, query: CallbackQuery) -> None:
+    async def _press(self, inbox: Inbox, query: CallbackQuery, since: datetime) -> None:
         """Hand on a press, and answer it once: until then the button turns and turns."""
         toast: Toast | None = None
         try:
-            event = self._pressed(query)
+            event = self._pressed(query, since)
             if event.token.startswith(SURE):
                 event = replace(event, token=event.token.removeprefix(SURE))
                 toast = self._ask_again(query, event)
@@ -309,17 +322,18 @@ class Telegram:
         finally:
             await self._answer(query, toast)
 
-    def _pressed(self, query: CallbackQuery) -> Pressed:
+    def _pressed(self, query: CallbackQuery, since: datetime) -> Pressed:
+        """Telegram tells no time of a press, only that it was not there to be fetched at `since`."""
         from aiogram.types import Message
 
         sender, place = _sender(query.from_user), query.message
-        event_id, now = f"telegram:cb:{query.id}", self._clock.now()
+        event_id = f"telegram:cb:{query.id}"
         if place is None:  # an inline message, in a chat that we are not told
-            return Pressed(event_id, replace(sender, anonymous=True), Address("telegram", ""), "", query.data or "", now)
+            return Pressed(event_id, replace(sender, anonymous=True), Address("telegram", ""), "", query.data or "", since)
         # An InaccessibleMessage, one that is old, has these two ids and nothing else.
         address = self._address(place) if isinstance(place, Message) else Address("telegram", self._settled(str(place.chat.id)))
         private = place.chat.type == "private"
-        return Pressed(event_id, sender, address, str(place.message_id), query.data or "", now, private)
+        return Pressed(event_id, sender, address, str(place.message_id), query.data or "", since, private)
 
     def _ask_again(self, query: CallbackQuery, event: Pressed) -> Toast | None:
         """Telegram has no native question: the first press of a dangerous button is answered with one, the second acts."""

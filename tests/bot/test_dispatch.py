@@ -284,6 +284,22 @@ async def test_an_old_command_with_effects_is_not_done(ops: Room1) -> None:
     assert len(ops.doings.done) == 2
 
 
+async def test_an_old_press_of_what_changes_something_is_not_done_and_that_is_told_once(ops: Room1) -> None:
+    await offer(ops, "/act now", "/echo a")
+    card, pressed_at = ops.chat.shown[0], ops.clock.now() - timedelta(seconds=OLD_S + 1)
+    words = "/act now was pressed while I was away. I did not do it; press it again if you still want it."
+
+    for _ in range(3):
+        assert await ops.press(card, "/act now", at=pressed_at) == Toast(words, alert=True)
+    assert [shown(one) for one in ops.chat.shown] == ["offer", words]
+    assert ops.doings.done == []
+    await ops.press(card, "/act now", STRANGER, at=pressed_at)
+    await ops.press(card, "/echo a", at=pressed_at)
+    assert [shown(one) for one in ops.chat.shown] == ["offer", words, "echo a"]
+    await ops.press(card, "/act now", at=ops.clock.now() - timedelta(seconds=OLD_S))
+    assert len(ops.doings.done) == 2
+
+
 async def test_a_role_that_is_missing_is_named(ops: Room1) -> None:
     assert await ops.say("/act", VIEWER) == ["That needs the role approver or admin."]
     assert ops.doings.done == []

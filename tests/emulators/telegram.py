@@ -1281,7 +1281,8 @@ class TelegramEmulator:
         timeout_s = min(params.integer("timeout"), LONG_POLL_LIMIT_S)
         self._poll_generation += 1
         mine = self._poll_generation
-        self._polls_waiting += 1
+        waits = timeout_s > 0
+        self._polls_waiting += waits
         self._notify()
         try:
             async with asyncio.timeout(timeout_s):
@@ -1292,7 +1293,7 @@ class TelegramEmulator:
         except TimeoutError:
             return []
         finally:
-            self._polls_waiting -= 1
+            self._polls_waiting -= waits
         return self._batch(offset, min(max(limit, 1), 100))
 
     def _allow(self, params: Params) -> None:

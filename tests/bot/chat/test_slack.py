@@ -323,6 +323,7 @@ async def test_a_press_carries_its_token_and_gets_its_toast() -> None:
         (event,) = await inbox.until(lambda: inbox.presses)
         assert delivery.acked
         assert (event.token, event.message_id, event.address) == ("token-d", ts, OPS)
+        assert event.at.timestamp() == pytest.approx(float(delivery.payload["actions"][0]["action_ts"]))
         assert event.sender.account == "T0HOME/U0ALICE"
         (toast,) = await emulator.wait_for(lambda: emulator.ephemerals)
         assert (toast.ephemeral_to, toast.shown()) == ("U0ALICE", "Only <!channel> approvers")

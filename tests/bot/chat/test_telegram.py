@@ -20,14 +20,35 @@ from hypothesis import strategies as st
 from bot.chat import _deferred
 from bot.chat._html import MESSAGE, draw, plain, units
 from bot.chat.base import Address, ChatDown, Pressed, Toast, Typed
-from bot.chat.telegram import KINDS, Telegram
+from bot.chat.telegram import KEEPS, KINDS, POLL_S, Telegram
+from bot.clock import SystemClock
+from bot.dispatch import OLD_S, Desk, Dispatcher, prepare
 from bot.i18n import render
+from bot.outbox import Outbox
+from bot.people import People
+from bot.settings import ChatSettings, PersonSettings, Settings, TelegramSettings
+from bot.store import Store
 from handlers.command import Command
 from handlers.reply import Button, Code, Fold, Line, Reply, Table, Title
 from handlers.request import Request
 from remote.text import Mono, T
-from tests.bot.chat.contract import CARD, HOSTILE, NETWORK, NOON, SHOWING, TOKENS, Check, Face, Recorder, everything, fails, named
+from tests.bot.chat.contract import (
+    APPROVE,
+    CARD,
+    HOSTILE,
+    NETWORK,
+    NOON,
+    SHOWING,
+    TOKENS,
+    Check,
+    Face,
+    Recorder,
+    everything,
+    fails,
+    named,
+)
 from tests.bot.waiting import until
+from tests.clock import StandingClock
 from tests.emulators.telegram import Chat as Group
 from tests.emulators.telegram import FaultKind, Message, Params, Person, Refused, TelegramEmulator, parse_html
 
@@ -55,13 +76,20 @@ class TelegramHarness:
 
     has_room = False
 
-    def __init__(self, telegram: TelegramEmulator, *, token: str | None = None, light: bool = MODE != "plain") -> None:
+    def __init__(
+        self,
+        telegram: TelegramEmulator,
+        *,
+        token: str | None = None,
+        light: bool = MODE != "plain",
+        clock: StandingClock | None = None,
+    ) -> None:
         self.telegram = telegram
         self.group: Group = telegram.add_group(GROUP, members=[OWNER])
         self.inbox = Recorder()
         self.place = Address("telegram", str(GROUP))
         given = telegram.token if token is None else token
-        self.chat = Telegram(given, api_base=telegram.base_url, light=light, commands=COMMANDS)
+        self.chat = Telegram(given, api_base=telegram.base_url, light=light, commands=COMMANDS, clock=clock)
 
     def message(self, message_id: str) -> Message:
         """What people see of it."""
@@ -116,8 +144,8 @@ class TelegramHarness:
 
 
 @asynccontextmanager
-async def running(telegram: TelegramEmulator) -> AsyncIterator[TelegramHarness]:
-    harness = TelegramHarness(telegram)
+async def running(telegram: TelegramEmulator, clock: StandingClock | None = None) -> AsyncIterator[TelegramHarness]:
+    harness = TelegramHarness(telegram, clock=clock)
     await harness.chat.start(harness.inbox)
     try:
         await telegram.wait_for(lambda: telegram.is_polled)
@@ -531,6 +559,79 @@ async def test_a_late_answer_is_let_go(harness: TelegramHarness) -> None:
     await harness.telegram.wait_for(lambda: harness.telegram.calls_of("answerCallbackQuery"))
     await harness.type("/mem")
     assert len(harness.inbox.pressed_events) == 1
+
+
+def ages_s(harness: TelegramHarness, clock: StandingClock) -> list[float]:
+    """How old each press may be, as it is told."""
+    return [(clock.now() - event.at).total_seconds() for event in harness.inbox.pressed_events]
+
+
+async def test_a_press_may_be_as_old_as_what_was_fetched_before_it(telegram: TelegramEmulator, clock: StandingClock) -> None:
+    async with running(telegram, clock) as harness:
+        shown = await harness.chat.send(harness.place, CARD, TOKENS)
+        await harness.press(shown, "Approve")
+        clock.go(POLL_S)
+        await harness.press(shown, "Approve")
+        assert ages_s(harness, clock) == [POLL_S, POLL_S]
+        await telegram.wait_for(lambda: telegram.is_polled)
+        clock.go(OLD_S + 1)  # the machine sleeps: when its poll was answered meanwhile nobody knows
+        await harness.press(shown, "Approve")
+        await telegram.wait_for(lambda: telegram.is_polled)
+        await harness.press(shown, "Approve")
+        assert ages_s(harness, clock)[2:] == [OLD_S + 1, 0]
+
+
+async def test_a_press_of_an_absence_is_told_apart_from_one_after_it(telegram: TelegramEmulator, clock: StandingClock) -> None:
+    harness = TelegramHarness(telegram, clock=clock)
+    shown = await harness.chat.send(harness.place, CARD, TOKENS)
+    telegram.press(harness.message(shown), "Approve", OWNER)
+    await harness.chat.start(harness.inbox)
+    await telegram.wait_for(lambda: telegram.is_polled)
+    await harness.press(shown, "Approve")
+    assert ages_s(harness, clock) == [KEEPS.total_seconds(), 0]
+    await harness.chat.stop()
+
+
+async def test_a_press_made_while_the_bot_was_away_does_not_act_and_one_made_after_it_does(
+    telegram: TelegramEmulator, store: Store
+) -> None:
+    done: list[str] = []
+
+    async def approve(request: Request) -> Reply:
+        done.append(request.event_id)
+        return Reply((Title(T("it runs")),), key="plan:1")
+
+    harness, clock = TelegramHarness(telegram), SystemClock()
+    people = People(
+        Settings(
+            telegram=TelegramSettings.model_validate({"token": telegram.token}),
+            chats={"ops": ChatSettings(telegram=str(GROUP))},
+            people={"olga": PersonSettings(telegram=str(OWNER.id), role="admin")},
+        )
+    )
+    commands = {"approve": Command("approve", T("Approve a plan"), "/approve ID", approve, effects=True)}
+    outbox = Outbox(store, {"telegram": harness.chat}, clock)
+    desk = Desk(Dispatcher(prepare(commands, {}), clock), people, outbox, store, clock)
+    async with store.begin() as tx:
+        await outbox.post(tx, harness.place, Reply((Title(T("a plan")),), ((APPROVE,),), key="plan:1"), "plan:1")
+    delivery = asyncio.create_task(outbox.run())
+    await telegram.wait_for(lambda: harness.group.messages)
+    card = telegram.last(GROUP)
+    early = telegram.press(card, "Approve", OWNER)
+    telegram.expire_query(early)
+
+    await harness.chat.start(desk)
+    await telegram.wait_for(lambda: len(harness.group.messages) == 2)
+    words = "/approve 1 was pressed while I was away. I did not do it; press it again if you still want it."
+    assert [message.text for message in harness.group.messages] == ["a plan", words]
+    assert done == []
+    await telegram.wait_for(lambda: telegram.is_polled)
+    again = telegram.press(card, "Approve", OWNER)
+    await telegram.wait_for(lambda: card.text == "it runs")
+    assert done == [f"telegram:cb:{again}"]
+    await harness.chat.stop()
+    delivery.cancel()
+    await asyncio.gather(delivery, return_exceptions=True)
 
 
 async def test_an_inbox_that_fails_still_ends_the_turning(harness: TelegramHarness, monkeypatch: pytest.MonkeyPatch) -> None:
