@@ -156,10 +156,10 @@ class Runner:
             log.error("a plan's run broke", exc_info=task.exception())
 
     async def _run(self, plan_id: str) -> None:
-        if not await self._book.move(plan_id, "running"):
-            return
-        plan = await self._book.get(plan_id)
         try:
+            if not await self._book.move(plan_id, "running"):
+                return
+            plan = await self._book.get(plan_id)
             run = _Run(plan, self._book, self._host(plan.draft.host), self._key, self._marks, self._pace)
             await run.to_its_end()
         except HostError as trouble:
@@ -170,18 +170,27 @@ class Runner:
             await self._interrupted(plan_id)
 
     async def _interrupted(self, plan_id: str) -> None:
-        """Read the host until it answers, keep which steps hold, say so."""
-        plan = await self._book.get(plan_id)
-        host, pause_s = self._host(plan.draft.host), self._pace.pause_s
+        """Read the host until it answers and the store takes which steps hold, and say so."""
+        pause_s = self._pace.pause_s
         while True:
             try:
-                async with host.converse() as talk:
-                    await self._until_left(plan, talk)
-                    await self._read_steps(plan, talk)
-                break
+                await self._look(plan_id)
             except HostError:
-                await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
-                pause_s = min(PATIENCE_S, pause_s * 2)
+                pass
+            except Exception:  # the store's, mostly: a plan must not say for ever that it runs
+                log.exception("an interrupted plan could not be kept, trying on", plan=plan_id)
+            else:
+                return
+            await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+            pause_s = min(PATIENCE_S, pause_s * 2)
+
+    async def _look(self, plan_id: str) -> None:
+        """Keep which steps of an interrupted plan hold."""
+        plan = await self._book.get(plan_id)
+        host = self._host(plan.draft.host)
+        async with host.converse() as talk:
+            await self._until_left(plan, talk)
+            await self._read_steps(plan, talk)
         await self._book.move(plan_id, "interrupted", after=await _measure(host))
 
     async def _until_left(self, plan: Plan, talk: Conversation) -> None:

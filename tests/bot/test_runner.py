@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from bot.outbox import Outbox
 from bot.plans import PlanBook
@@ -358,6 +360,33 @@ async def test_a_fault_of_ours_is_an_interruption_not_a_plan_that_runs_for_ever(
 
     assert (plan.state, states(plan)) == ("interrupted", ["done", "unknown"])
     assert [step.holds for step in plan.steps] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("refused", "came_to", "did"),
+    [
+        ("steps WHEN NEW.state <> 'running'", ["done", "skipped"], ["do a"]),
+        ("plans WHEN NEW.state <> 'approved'", ["skipped", "skipped"], []),
+        ("plans WHEN NEW.state NOT IN ('approved', 'running')", ["done", "done"], ["do a", "do b"]),
+    ],
+)
+async def test_a_store_that_refuses_for_a_while_leaves_no_plan_running_for_ever(
+    here: Ground, refused: str, came_to: list[str], did: list[str]
+) -> None:
+    plan = await here.book.propose(request(), draft(*(touching(here.place, name) for name in "ab")))
+    with capture_logs() as logs:
+        async with here.store.begin() as tx:
+            full = "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+            await tx.execute(text(f"CREATE TRIGGER full BEFORE UPDATE ON {refused} {full}"))
+        await here.book.approve(request(), plan.id)
+        await until(lambda: sum(line["event"].startswith("an interrupted plan could not be kept") for line in logs) == 2)
+        async with here.store.begin() as tx:
+            await tx.execute(text("DROP TRIGGER full"))
+        plan = await here.ended(plan.id)
+
+    assert (plan.state, states(plan), here.log()) == ("interrupted", came_to, did)
+    assert [step.holds for step in plan.steps] == [state == "done" for state in came_to]
+    assert here.holder() == ""
 
 
 async def test_a_link_cut_in_mid_step_is_read_again_and_nothing_repeated(here: Ground) -> None:
