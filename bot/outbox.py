@@ -84,7 +84,8 @@ class Outbox:
             await self._offer(tx, int(made.inserted_primary_key[0]), reply, anew=True)
         elif row.reply != body or fresh:
             if fresh:
-                await tx.execute(update(messages).where(messages.c.id == row.id).values(message_id=None, shown=0))
+                left = {"message_id": None, "shown": 0, "sending": False}
+                await tx.execute(update(messages).where(messages.c.id == row.id).values(**left))
             # What waits because the chat asked for patience goes on waiting.
             due_at = row.due_at if row.failed is None else now
             await tx.execute(
@@ -213,14 +214,18 @@ class Outbox:
 
     async def _deliver(self, row: Any) -> None:  # noqa: ANN401 - a row of messages
         """Send or edit one message, and keep what is known of it."""
+        mine = messages.c.id == row.id
         known: dict[str, Any] = {"shown": row.wanted, "attempts": 0}
         try:
             chat, to, reply = self._chats[row.platform], _address(row), load_reply(row.reply)
             if row.message_id is None:
                 async with self._store.begin() as tx:
                     tokens = await _tokens(tx, row.id)
-                    await tx.execute(update(messages).where(messages.c.id == row.id).values(sending=True))
+                    begun = await tx.execute(update(messages).where(mine, messages.c.wanted == row.wanted).values(sending=True))
+                if begun.rowcount == 0:
+                    return  # it wants something else by now: the lane reads it again
                 known |= {"message_id": await chat.send(to, reply, tokens, again=row.again), "sending": False, "again": False}
+                mine = and_(mine, messages.c.sending)
             else:
                 async with self._store.connect() as tx:
                     tokens = await _tokens(tx, row.id)
@@ -233,9 +238,10 @@ class Outbox:
             log.exception("a message broke its chat", platform=row.platform, key=row.key)
             await self._not_shown(row, SendFailed(f"{type(trouble).__name__}: {trouble}", maybe_shown=True))
             return
-        # An edit leaves `message_id` alone: meanwhile somebody may have asked for the message anew.
+        # Meanwhile somebody may have asked for the message anew: an edit leaves `message_id` alone, and a send that is not
+        # `sending` any more is left behind like any older message.
         async with self._store.begin() as tx:
-            await tx.execute(update(messages).where(messages.c.id == row.id).values(**known))
+            await tx.execute(update(messages).where(mine).values(**known))
 
     async def _not_shown(self, row: Any, trouble: SendFailed) -> None:  # noqa: ANN401 - a row of messages
         attempts = row.attempts + (0 if trouble.retry_after_s else 1)

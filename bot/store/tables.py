@@ -56,7 +56,8 @@ class Moment(TypeDecorator[datetime]):
 events = Table("events", metadata, Column("id", String, primary_key=True), Column("at", Moment, nullable=False, index=True))
 
 # The outbox. A row is one living message in one chat: what it should show (`reply`, version `wanted`) and what is known to be
-# shown (`shown`). `sending` is set before a send and cleared with its answer: found set at a start, the answer was lost.
+# shown (`shown`). `sending` is set before a send and cleared with its answer: found set at a start, the answer was lost. Cleared
+# before that, the message was asked for anew meanwhile.
 messages = Table(
     "messages",
     metadata,

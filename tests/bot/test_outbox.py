@@ -150,6 +150,53 @@ async def test_asked_anew_while_an_edit_is_under_way_it_is_still_shown_anew(
     assert chat.calls == ["send ops one", "edit m1 two", "send ops two"]
 
 
+async def test_asked_anew_while_it_is_sent_it_is_shown_anew_and_the_new_one_lives_on(
+    outbox: Outbox, store: Store, chat: MemoryChat
+) -> None:
+    gate = asyncio.Event()
+    chat.gate = lambda _: gate
+    quiet, loud = note("quiet"), replace(note("loud"), loud=True)
+    async with running(outbox):
+        await post(outbox, store, OPS, quiet, "a")
+        await until(lambda: len(chat.calls) == 1)
+        await post(outbox, store, OPS, loud, "a", fresh=True)
+        gate.set()
+        await drained(outbox)
+        await post(outbox, store, OPS, note("final"), "a")
+        await drained(outbox)
+
+    assert chat.calls == ["send ops quiet", "send ops loud", "edit m2 final"]
+    assert not any(one.again for one in chat.shown)
+
+
+async def test_edited_while_it_is_sent_it_is_no_second_message(outbox: Outbox, store: Store, chat: MemoryChat) -> None:
+    gate = asyncio.Event()
+    chat.gate = lambda _: gate
+    async with running(outbox):
+        await post(outbox, store, OPS, note("one"), "a")
+        await until(lambda: len(chat.calls) == 1)
+        await post(outbox, store, OPS, note("two"), "a")
+        gate.set()
+        await drained(outbox)
+
+    assert chat.calls == ["send ops one", "edit m1 two"]
+
+
+async def test_what_was_asked_for_anew_before_its_send_began_is_sent_as_it_is_now(
+    outbox: Outbox, store: Store, chat: MemoryChat
+) -> None:
+    await post(outbox, store, OPS, note("quiet"), "a")
+    async with store.connect() as tx:
+        row = (await tx.execute(select(messages))).one()
+    await post(outbox, store, OPS, replace(note("loud"), loud=True), "a", fresh=True)
+    await outbox._deliver(row)
+    assert chat.calls == []
+    async with running(outbox):
+        await drained(outbox)
+
+    assert chat.calls == ["send ops loud"]
+
+
 async def test_a_chat_is_told_in_order(outbox: Outbox, store: Store, chat: MemoryChat, clock: StandingClock) -> None:
     chat.faults = {1: Fault(SendFailed("502")), 3: Fault(SendFailed("502"))}
     async with running(outbox):
