@@ -18,13 +18,18 @@ _NAMES = (
     r"(?:pass(?!ed|ing|ive|enger)(?:word|wd|phrase|code)?|passwd|secret|token|(?:api|access|private|auth|signing|encryption)[_-]?key"
     r"|credential|authorization|cookie|session[_-]?(?:id|key)|csrf|(?<![a-z])(?:pwd|dsn|salt|otp|pin)(?![a-z]))"
 )
+# Parts of a name that are hidden where something is set to it, and nowhere else: `auth.service: …` is a unit's line.
+_PARTS = r"(?<![a-z])(?:auth|pw)(?![a-z])"
+_QUOTED = r"(?:\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?)"
 # A value: quoted to its closing quote (or the end), or bare up to where a word ends.
-_VALUE = r"(?:\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?|[^\s,;&\"'<>|)\]}]+)"
+_VALUE = rf"(?:{_QUOTED}|[^\s,;&\"'<>|)\]}}]+)"
 
 _KNOWN = (
     r"\b(?:xox[a-z]-[\w-]{8,}|xapp-[\w-]{8,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{15,}|npm_\w{30,}|pypi-[\w-]{30,}"
     r"|[sr]k[_-](?:live|test|proj)?[\w-]{16,}|A[KS]IA[0-9A-Z]{12,}|AIza[\w-]{30,}|hooks\.slack\.com/services/[\w/]+)"
 )
+
+_MYSQL = r"\b(?:mysql|mysqldump|mysqladmin|mariadb|mariadb-dump)"
 
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.ASCII), replacement)
@@ -43,6 +48,15 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (_KNOWN, HIDDEN),
         # JSON web tokens
         (r"\beyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?", HIDDEN),
+        # what sudo set in the environment: its values are not quoted, so nobody can say where one ends
+        (r"((?:^|\s;\s)ENV=).+(?=\s;\sCOMMAND=)", rf"\1{HIDDEN}"),
+        (r"(\s;\sENV=)(?!.*\s;\sCOMMAND=).+", rf"\1{HIDDEN}"),
+        # http://host/?key=x
+        (r"([?&](?:key|code|sig|signature)=)[^\s&#\"'<>]+", rf"\1{HIDDEN}"),
+        # REDISCLI_AUTH=x, "auth": "x", --auth x, -pw x
+        (rf"((?<!\S)[\w.-]*{_PARTS}[\w.-]*=){_VALUE}\S*", rf"\1{HIDDEN}"),
+        (rf"({_PARTS}[\w.-]*(?:[\"']?\s*(?:=>|:=|=)|[\"']\s*:)\s*){_VALUE}", rf"\1{HIDDEN}"),
+        (rf"((?:^|[\s\"'])--?(?:\w+-)*(?:auth|pw)\s+)(?!-){_VALUE}", rf"\1{HIDDEN}"),
         # a whole word --password=x or KEY=x: what it is set to may hold any character but a space
         (rf"((?<!\S)[\w.-]*{_NAMES}[\w.-]*=){_VALUE}\S*", rf"\1{HIDDEN}"),
         # --password=x, KEY=x, key: x, "key": "x", {'key': 'x'}
@@ -50,10 +64,13 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         # --password x, identified by x
         (rf"((?:^|[\s\"'])--?[\w-]*{_NAMES}[\w-]*\s+)(?!-)(?:{_VALUE})", rf"\1{HIDDEN}"),
         (rf"(\bidentified\s+by\s+){_VALUE}", rf"\1{HIDDEN}"),
-        # mysql -pSECRET, redis-cli -a SECRET, sshpass -p SECRET, curl -u user:SECRET
-        (r"(\b(?:mysql|mysqldump|mysqladmin|mariadb|mariadb-dump)\b[^|;\n]*?\s-p)[^\s\"']+", rf"\1{HIDDEN}"),
+        # ALTER USER x PASSWORD 'x'
+        (rf"(\bpassword\s+){_QUOTED}", rf"\1{HIDDEN}"),
+        # mysql -pSECRET (-p SECRET by mistake), redis-cli -a SECRET, sshpass -p SECRET, curl -u user:SECRET
+        (rf"({_MYSQL}\b[^|;\n]*?\s(?-i:-p))(?:{_QUOTED}|[^\s\"']+)", rf"\1{HIDDEN}"),
+        (rf"({_MYSQL}\b[^|;\n]*?\s(?-i:-p)\s+)(?!-){_VALUE}", rf"\1{HIDDEN}"),
         (rf"(\bredis-cli\b[^|;\n]*?\s-a\s*){_VALUE}", rf"\1{HIDDEN}"),
-        (rf"(\bsshpass\s+-p\s*){_VALUE}", rf"\1{HIDDEN}"),
+        (rf"(\bsshpass(?:\s+-[a-z]+)*?\s+(?-i:-p)\s*){_VALUE}", rf"\1{HIDDEN}"),
         (r"(\s(?:-u|--user[\s=]|--proxy-user[\s=])[\s=]*[^\s:\"'/]+:)[^\s\"']+", rf"\1{HIDDEN}"),
         # a key-like word shortly after a secret's name: `token is 3f2a…`, `secret 123e4567-e89b-…`
         (rf"({_NAMES}\b[^\w\n]{{1,3}}(?:\w{{1,6}}[^\w\n]{{1,3}}){{0,2}})(?=[\w-]*\d)[\w-]{{12,}}", rf"\1{HIDDEN}"),

@@ -39,6 +39,24 @@ UUID = "123e4567-e89b-12d3-a456-426614174000"
         ("sshpass -p hunter2 ssh x", "hunter2"),
         ("curl -u joe:hunter2 http://x", "hunter2"),
         ("ALTER USER joe IDENTIFIED BY 'hunter2'", "hunter2"),
+        ("ALTER USER bob PASSWORD 'hunter2'", "hunter2"),
+        ("CREATE ROLE bob LOGIN PASSWORD 'two words hunter2' VALID UNTIL x", "hunter2"),
+        ("al : PWD=/ ; USER=root ; ENV=REDISCLI_AUTH=hunter2 ; COMMAND=/usr/bin/kill -9 5", "hunter2"),
+        ("al : PWD=/ ; USER=root ; ENV=NOTE=x hunter2 y ; COMMAND=/usr/bin/ls ; COMMAND=/usr/bin/kill -9 5", "hunter2"),
+        ("al : PWD=/ ; USER=root ; ENV=PATH=/bin NOTE=hunter2", "hunter2"),
+        ("COMMAND=/usr/bin/env REDISCLI_AUTH=hunter2 kill -9 5", "hunter2"),
+        ("env BIND_PW=hunter2 x", "hunter2"),
+        ("AUTH=hunter2", "hunter2"),
+        ("x AUTH_HEADER=a,hunter2 y", "hunter2"),
+        ("{'auth': 'hunter2'}", "hunter2"),
+        ("etcdctl --auth hunter2 get", "hunter2"),
+        ("plink -pw hunter2 host", "hunter2"),
+        ("GET /reset?key=hunter2abc&sig=hunter2 HTTP/1.1", "hunter2"),
+        ("GET /login?next=/&code=hunter2", "hunter2"),
+        ("mysql -u root -p hunter2 -e 'kill 5'", "hunter2"),
+        ("mysql -u root -p'hunter2 more' db", "more"),
+        ("sshpass -phunter2 ssh x", "hunter2"),
+        ("sshpass -v -p hunter2 ssh x", "hunter2"),
         ("-----BEGIN RSA PRIVATE KEY----- MIIEow", "MIIEow"),
         ("password=***hunter2", "hunter2"),
         ("pass\x1b[0mword=hunter2", "hunter2"),
@@ -62,11 +80,23 @@ def test_a_secret_is_hidden(line: str, secret: str) -> None:
         "celery.service: Main process exited, code=killed, status=9/KILL",
         "pam_unix(sudo:session): session closed for user root",
         "http://127.0.0.1:8000/health answered 200",
+        "auth.service: Main process exited, code=killed, status=9/KILL",
+        "dovecot: auth: Fatal: service(auth): child 4711 killed with signal 9",
+        "pam_unix(sudo:auth): conversation failed",
+        'op=add_rule key="sigkill" list=4 res=1 author=bob exit_code=9',
+        "Worker exited with code=137 key=celery, authority=local",
+        "mysql -u root -p -e 'kill 5'",
+        "mysql -P 3306 -h db",
         f"Task teaching_panel.tasks.touch[{UUID}] succeeded in 0.002s: None",
     ],
 )
 def test_what_is_needed_stays(line: str) -> None:
     assert redact(line) == line
+
+
+def test_what_sudo_was_asked_to_do_stays() -> None:
+    shown = redact("al : TTY=pts/0 ; USER=root ; ENV=REDISCLI_AUTH=hunter2 ; COMMAND=/usr/bin/kill -9 700")
+    assert shown == "al : TTY=pts/0 ; USER=root ; ENV=*** ; COMMAND=/usr/bin/kill -9 700"
 
 
 def test_a_line_is_one_printable_line() -> None:
@@ -80,7 +110,11 @@ def test_an_over_long_line_is_cut_at_a_word() -> None:
 
 
 @given(
-    st.text() | st.from_regex(r"((pass|token|secret|://|:|=|@|\"|'|bearer |\*\*\*|--| |abc12345678){1,4}){1,5}", fullmatch=True)
+    st.text()
+    | st.from_regex(
+        r"((pass|token|secret|auth|pw| ; ENV=| ; COMMAND=|://|:|=|@|\"|'|bearer |\*\*\*|--| |abc12345678){1,4}){1,5}",
+        fullmatch=True,
+    )
 )
 @example('token=***x password="a\\')
 def test_redacting_twice_changes_nothing(line: str) -> None:
