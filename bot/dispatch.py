@@ -27,6 +27,8 @@ from remote.errors import HostError
 from remote.text import Mono, Span, T, Text, When
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from bot.outbox import Outbox, Press
     from bot.people import People
     from bot.store import Store
@@ -41,6 +43,7 @@ OLD_S = 120.0
 OLD = "old"
 # Phones write quotes and dashes of their own; a no-break space comes with a paste.
 PLAIN = str.maketrans("\u201c\u201d\u201e\u2018\u2019\u00a0", '"""\'\' ') | str.maketrans({"\u2014": "--", "\u2013": "-"})
+STRANGER_S = 3600.0  # a stranger is told his id once in this time: each answer is a message and a row
 TOAST_S = 2.0  # a press is answered within this; Telegram forgets the query after ten to twenty seconds
 
 
@@ -173,6 +176,7 @@ class Desk:
         self._clock = clock
         self._tasks: set[asyncio.Task[Any]] = set()
         self._under_way: set[str] = set()
+        self._told: dict[tuple[str, str], datetime] = {}
 
     async def typed(self, event: Typed) -> asyncio.Future[None]:
         """See bot/chat/base.py."""
@@ -255,7 +259,7 @@ class Desk:
     def _stranger(self, event: Typed, person: Person, room: Room | None) -> Reply | None:
         """What an unknown person in private, or a known one in an unknown chat, is told; None for silence or a real answer."""
         if person.role == "stranger":
-            if not event.private or event.sender.anonymous:
+            if not event.private or event.sender.anonymous or self._told_lately(event):
                 return None
             text = T("I do not know you. Your id is {id}; the owner can add it to the settings.", id=Mono(event.sender.account))
             return Reply((Line(text),))
@@ -263,6 +267,14 @@ class Desk:
             text = T("This chat is not in my settings. Its id is {id}.", id=Mono(event.address.chat))
             return Reply((Line(text),))
         return None
+
+    def _told_lately(self, event: Typed) -> bool:
+        """Whether this stranger had an answer within the hour; if not, this is it."""
+        now, who = self._clock.now(), (event.address.platform, event.sender.account)
+        self._told = {one: at for one, at in self._told.items() if now - at < timedelta(seconds=STRANGER_S)}
+        lately = who in self._told
+        self._told.setdefault(who, now)
+        return lately
 
     async def _pressed(self, event: Pressed, late: asyncio.Event) -> Toast | None:
         person = self._people.person(event.address.platform, event.sender)

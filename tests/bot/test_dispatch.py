@@ -14,15 +14,17 @@ import pytest_asyncio
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from bot.chat.base import Address, Pressed, Sender, Toast, Typed
-from bot.dispatch import OLD_S, Desk, Dispatcher, make_request, prepare, words_of
+from bot.dispatch import OLD_S, STRANGER_S, Desk, Dispatcher, make_request, prepare, words_of
 from bot.i18n import render
 from bot.outbox import Outbox
 from bot.people import People
 from bot.settings import ChatSettings, HostSettings, PersonSettings, Settings, TelegramSettings
 from bot.store import Store
+from bot.store.tables import events, messages
 from handlers.command import Command, Refused, Usage
 from handlers.ports.clock import Clock
 from handlers.reply import Button, Line, Reply, Title
@@ -172,6 +174,22 @@ async def test_a_stranger_in_private_is_told_his_id(ops: Room1) -> None:
     ]
     assert await ops.say("/echo a", replace(STRANGER, anonymous=True), PRIVATE) == []
     assert ops.doings.done == []
+
+
+async def test_a_stranger_is_told_once_an_hour_and_leaves_no_rows(ops: Room1) -> None:
+    other = Sender("667", "Mallory")
+    for n in range(30):
+        await ops.say(f"hello {n}", STRANGER, PRIVATE)
+    assert len(ops.chat.calls) == 1
+    async with ops.desk._store.connect() as tx:
+        rows = [len((await tx.execute(select(table))).all()) for table in (messages, events)]
+    assert rows == [1, 1]
+    assert len(await ops.say("hello", other, Address("telegram", "667"), private=True)) == 1
+    ops.clock.go(STRANGER_S - 1)
+    assert await ops.say("hello", STRANGER, PRIVATE) == []
+    ops.clock.go(1)
+    assert len(await ops.say("hello", STRANGER, PRIVATE)) == 1
+    assert set(ops.desk._told) == {("telegram", "666")}, "who came long ago takes no memory"
 
 
 async def test_a_stranger_s_press_is_a_toast_and_nothing_else(ops: Room1) -> None:
