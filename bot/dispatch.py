@@ -146,10 +146,15 @@ def failed(failure: Failure, request: Request) -> Reply:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """A command line's words: quotes group, phones' smart quotes and dashes are read as the plain ones."""
+    r"""A command line's words: quotes group, phones' smart quotes and dashes are read as the plain ones.
+
+    A backslash is one of the name that it stands in: `srv-my\x2dapp.service`, as systemd writes it.
+    """
     plain = text.translate(PLAIN)
+    words = shlex.shlex(plain, posix=True)
+    words.whitespace_split, words.commenters, words.escape = True, "", ""
     try:
-        return tuple(shlex.split(plain))
+        return tuple(words)
     except ValueError:
         return tuple(plain.split())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from handlers.reply import Button, Failure, Line, Reply, Title
@@ -19,8 +20,8 @@ def button_rows(buttons: Sequence[Button]) -> tuple[tuple[Button, ...], ...]:
 def choose_host(command: str, hosts: Sequence[str], rest: Sequence[str] = (), *, kind: str = "which-host") -> Reply:
     """Ask for which of `hosts` the command is meant. `rest` are the words that follow the host."""
     question = T("Which host?")
-    buttons = [Button(T("{host}", host=Mono(host)), " ".join((f"/{command}", host, *rest)), "plain") for host in hosts[:MOST]]
+    buttons = [Button(T("{host}", host=Mono(host)), shlex.join((f"/{command}", host, *rest)), "plain") for host in hosts[:MOST]]
     names = Listing(tuple(Mono(host) for host in hosts))
-    line = Line(T("Name it: {usage}. I know {hosts}.", usage=Mono(" ".join((f"/{command}", "HOST", *rest))), hosts=names))
+    line = Line(T("Name it: {usage}. I know {hosts}.", usage=Mono(shlex.join((f"/{command}", "HOST", *rest))), hosts=names))
     blocks = (Title(question), line) if hosts else (Title(T("No host can be seen from this chat."), "warning"),)
     return Reply(blocks, button_rows(buttons), error=Failure(kind, blocks[0].text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -242,7 +243,7 @@ def again_button(plan: Plan) -> Button:
     if plan.draft.undoes:
         command = f"/undo {plan.draft.undoes}"
     elif len(steps) == 1 and steps[0].kind == "restart-unit":
-        command = f"/restart {host} {steps[0].target}"
+        command = f"/restart {host} {shlex.quote(steps[0].target)}"
     else:
         command = f"/fix {host}"
     return Button(T("Plan again"), command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -102,7 +103,6 @@ def look_alike_fold(look_alikes: Sequence[LookAlike]) -> tuple[Block, ...]:
 
 def keep_buttons(host: str, group: Duplicates, kept: Sequence[str] = ()) -> tuple[tuple[Button, ...], ...]:
     """Which twin to keep: one button each. `kept` were chosen already, for other groups."""
-    before = "".join(f"{unit} " for unit in kept)
     units = [member.unit.id for member in (group.keep, *group.extra) if member.unit is not None]
     names = {unit: T("Keep {unit}", unit=Mono(short_unit(unit))) for unit in units}
-    return button_rows([Button(name, f"/fix {host} keep {before}{unit}") for unit, name in names.items()])
+    return button_rows([Button(name, f"/fix {host} keep {shlex.join((*kept, unit))}") for unit, name in names.items()])

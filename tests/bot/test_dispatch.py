@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -18,7 +19,7 @@ from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from bot.chat.base import Address, Pressed, Sender, Toast, Typed
-from bot.dispatch import OLD_S, STRANGER_S, Desk, Dispatcher, make_request, prepare, words_of
+from bot.dispatch import OLD_S, PLAIN, STRANGER_S, Desk, Dispatcher, make_request, prepare, words_of
 from bot.i18n import render
 from bot.outbox import Outbox
 from bot.people import People
@@ -448,12 +449,20 @@ async def test_a_command_gets_the_ports_that_it_names() -> None:
         ("/x \u2014all", ("/x", "--all")),
         ("/x a\u00a0b", ("/x", "a", "b")),
         ("it's", ("it's",)),
+        (r"/restart prod srv-my\x2dapp.service", ("/restart", "prod", r"srv-my\x2dapp.service")),
+        (r"/restart prod 'srv-my\x2dapp.service'", ("/restart", "prod", r"srv-my\x2dapp.service")),
+        ("/x #1 ''", ("/x", "#1", "")),
         ("/x 'a b\" c", ("/x", "'a", 'b"', "c")),
         ("", ()),
     ],
 )
 def test_words_as_phones_type_them(text: str, words: tuple[str, ...]) -> None:
     assert words_of(text) == words
+
+
+@given(st.lists(st.text().filter(lambda word: word.translate(PLAIN) == word and not any(map(str.isspace, word)))))
+def test_what_a_button_quotes_is_read_back(words: list[str]) -> None:
+    assert words_of(shlex.join(words)) == tuple(words)
 
 
 @given(st.text())

@@ -83,6 +83,8 @@ def test_no_host_named_is_answered_with_buttons() -> None:
         ["/logs prod celery 20", "/logs web celery 20"], ["/logs db celery 20"],
     ]  # fmt: skip
     assert "Name it: /logs HOST celery 20. I know prod, web and db." in words(reply)
+    [[button]] = choose_host("logs", ("prod",), (r"srv-my\x2dapp.service", "20")).buttons
+    assert button.command == r"/logs prod 'srv-my\x2dapp.service' 20"
     assert reply.error is not None
     assert reply.error.kind == "which-host"
     assert "No host can be seen" in words(choose_host("mem", ()))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import handlers
+from bot.dispatch import words_of
 from bot.i18n import plain
 from handlers import discover
 from handlers.cards.kill import Past
@@ -677,6 +678,12 @@ async def test_a_true_tie_is_asked_with_a_button_for_each() -> None:
     assert not at.plans.kept
     got = data(await ask("/fix prod keep worker-b.service", at))["plan"]
     assert [one["target"] for one in got["steps"]] == ["worker-a.service"]
+
+
+async def test_the_buttons_of_a_tie_name_the_units_as_systemd_does() -> None:
+    names = [r"my\x2dworker-a.service", r"my\x2dworker-b.service"]
+    reply = await ask("/fix prod", desk(prod=twins(*names)))
+    assert [words_of(button.command)[-1] for row in reply.buttons for button in row] == names
 
 
 async def test_a_plan_that_would_not_be_safe_is_refused_with_the_reason() -> None:

@@ -161,6 +161,8 @@ def test_an_expired_plan_has_one_button_that_plans_again(plan: Plan) -> None:
 def test_a_restart_and_an_undo_are_planned_again_as_what_they_were() -> None:
     restart = replace(DRAFT, steps=(replace(step("celery.service"), kind="restart-unit"),))
     assert commands(plan_card(replace(make_plan(restart), state="expired"), NOW)) == ["/restart prod celery.service"]
+    dashed = replace(DRAFT, steps=(replace(step(r"srv-my\x2dapp.service"), kind="restart-unit"),))
+    assert commands(plan_card(replace(make_plan(dashed), state="expired"), NOW)) == [r"/restart prod 'srv-my\x2dapp.service'"]
     undo = replace(DRAFT, undoes="first")
     assert commands(plan_card(replace(make_plan(undo), state="expired"), NOW)) == ["/undo first"]
 
