@@ -146,7 +146,7 @@ def shown(one: Shown) -> str:
 async def ops(store: Store, clock: StandingClock) -> AsyncIterator[Room1]:
     chat, doings = MemoryChat("telegram"), Doings()
     outbox = Outbox(store, {"telegram": chat}, clock)
-    desk = Desk(Dispatcher(prepare(commands(doings), {}), clock), People(SETTINGS), outbox, store, clock, toast_s=0.2)
+    desk = Desk(Dispatcher(prepare(commands(doings), {}), clock), People(SETTINGS), outbox, store, clock, toast_s=10)
     work = asyncio.create_task(outbox.run())
     yield Room1(desk, chat, outbox, doings, clock)
     doings.gate.set()
@@ -365,6 +365,7 @@ async def test_a_press_that_is_refused_is_a_toast_and_no_message(ops: Room1) -> 
 
 async def test_an_answer_that_comes_too_late_for_a_toast_comes_as_a_message(ops: Room1) -> None:
     await offer(ops, "/slow")
+    ops.desk._toast_s = 0.1
 
     assert await ops.press(ops.chat.shown[0], "/slow") is None
     ops.doings.gate.set()
