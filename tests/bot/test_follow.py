@@ -404,6 +404,24 @@ async def test_a_pid_that_cannot_be_keeps_nobody_else_unheard(store_url: str, th
     assert victim in (await follow(store_url, host, then)).pids
 
 
+@dataclass
+class TextHost(JournalHost):
+    """A host without a journal. The kernel counts before it prints, and that is after the stream was opened."""
+
+    counted: int = 0
+
+    @asynccontextmanager
+    async def stream(self, script: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with super().stream(script) as lines:
+            if "_TRANSPORT=kernel" in script:
+                self.oom_kills, self.uptime_s = self.counted, self.uptime_s + 10
+            yield lines
+
+    def _stream_of(self, line: bytes) -> str:
+        del line
+        return SYSTEM
+
+
 @pytest.mark.parametrize(("counted", "told"), [(4, [999]), (3, [])])
 async def test_of_a_host_read_by_text_files_the_first_kill_is_told_if_the_kernel_counted_it(
     counted: int, told: list[int], store_url: str, then: StandingClock
@@ -414,10 +432,10 @@ async def test_of_a_host_read_by_text_files_the_first_kill_is_told_if_the_kernel
         f"= syslog {now.timestamp():.0f} 1000.00 {'b' * 32} +0000 {text_cursor(int(now.timestamp() - 60) * 10**6)}".encode(),
         f"{now:%Y-%m-%dT%H:%M:%S}+00:00 prod kernel: [  999.000000] {killed}".encode(),
     ]
-    host = JournalHost(coming=[log], boot_id="b" * 32, uptime_s=1000, oom_kills=3)
+    host = TextHost(coming=[log], boot_id="b" * 32, uptime_s=1000, oom_kills=3, counted=counted)
     async with living(store_url, host, then) as life:
-        await until(lambda: bool(life.follower.watched.autopsy.claims), 30)
-        host.oom_kills, host.uptime_s = counted, 1010
+        await until(lambda: life.follower.system.listening, 30)
+        assert life.follower.watched.autopsy.claims
         await life.follower.sampled(sample(counted, 1010))
 
         assert [row.pid for row in await life.rows()] == told
