@@ -141,10 +141,10 @@ class KillRule:
 
     async def prune(self) -> None:
         """Forget kills of long ago, but those of a boot that still runs: its counter is held against them."""
-        running = select(tallies.c.boot_id)
-        old = kills.c.at < self._clock.now() - KEEP
+        running, long_ago = select(tallies.c.boot_id), self._clock.now() - KEEP
         async with self._store.begin() as tx:
-            await tx.execute(delete(kills).where(old, kills.c.boot_id.not_in(running)))
+            await tx.execute(delete(kills).where(kills.c.at < long_ago, kills.c.boot_id.not_in(running)))
+            await staged.forget(tx, long_ago, running)
 
     async def _one(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> tuple[str, bool]:
         """Keep one sight of a kill; gives the message that tells it, and whether that must be shown anew to be heard."""

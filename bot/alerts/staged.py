@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from bot.alerts.routing import told_about
 from bot.alerts.rows import dump_kill, load_kill
@@ -20,6 +20,7 @@ from handlers.cards.kill import kill_card
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.outbox import Outbox
@@ -62,6 +63,11 @@ def _known(row: Any, found: Iterable[Kill]) -> int:  # noqa: ANN401 - a row of s
 async def _hour(tx: AsyncConnection, host: str, uid: int, now: datetime) -> Any:  # noqa: ANN401 - a row of staged
     here = select(staged).where(staged.c.host == host, staged.c.uid == uid, staged.c.began_at > now - HOUR)
     return (await tx.execute(here.order_by(staged.c.id.desc()).limit(1))).one_or_none()
+
+
+async def forget(tx: AsyncConnection, before: datetime, running: Select[tuple[str]]) -> None:
+    """Drop the hours of before `before`, but those of boots that still run."""
+    await tx.execute(delete(staged).where(staged.c.began_at < before, staged.c.boot_id.not_in(running)))
 
 
 async def waits(tx: AsyncConnection, now: datetime) -> bool:

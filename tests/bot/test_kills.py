@@ -549,10 +549,14 @@ async def test_what_only_the_bot_knows_stands_in_the_history_too(coroner: Corone
 
 async def test_old_kills_are_forgotten(coroner: Coroner) -> None:
     await coroner.keep(kill(100, -KEEP.total_seconds() - 1))
-    await coroner.keep(kill(101))
+    await coroner.keep(kill(101), by_user(102))
     await coroner.rule.prune()
 
     assert [row.pid for row in await coroner.rows()] == [101]
+    coroner.clock.go(KEEP.total_seconds() + 1)
+    await coroner.rule.prune()
+    async with coroner.store.connect() as tx:
+        assert (await tx.execute(select(staged.c.id))).all() == []
 
 
 async def test_what_was_caught_up_is_final_at_once(coroner: Coroner) -> None:
