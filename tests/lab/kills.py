@@ -262,26 +262,27 @@ def systemd_oomd(lab: Lab) -> Killed:
     Without swap only pages of files can be reclaimed, so the victim reads files for ever.
     """
     since = now_s(lab)
+    unit = f"pressed{since:.0f}"  # nobody names its pids, so that it has to be another one each time
     lab.run("mkdir -p /etc/systemd/oomd.conf.d", check=True)
     lab.put("/etc/systemd/oomd.conf.d/lab.conf", "[OOM]\nDefaultMemoryPressureDurationSec=2s\n")
     lab.run("systemctl unmask --quiet systemd-oomd.service systemd-oomd.socket && systemctl start systemd-oomd", check=True)
     watched = "ManagedOOMMemoryPressure=kill ManagedOOMMemoryPressureLimit=2% MemoryHigh=80M"
     lab.run(f"systemctl set-property --runtime greedy.slice {watched}", check=True)
     program = "memhog 70 & while :; do cat /usr/lib/x86_64-linux-gnu/*.so* /boot/initrd* > /dev/null; done"
-    start(lab, "pressed", "--slice=greedy.slice", f"sh -c {shlex.quote(program)}")
+    start(lab, unit, "--slice=greedy.slice", f"sh -c {shlex.quote(program)}")
     try:
         lab.until(f"journalctl -u systemd-oomd -o cat --since @{since:.6f} | grep -q '^Killed '", SLOW_S)
-        failed(lab, "pressed")
+        failed(lab, unit)
     finally:
         lab.run(
-            "systemctl stop pressed systemd-oomd.socket systemd-oomd.service; systemctl mask --quiet systemd-oomd.service systemd-oomd.socket"
+            f"systemctl stop {unit} systemd-oomd.socket systemd-oomd.service; systemctl mask --quiet systemd-oomd.service systemd-oomd.socket"
         )
-    assert kernel_victims(lab, since, "/greedy.slice/pressed.service") == []
+    assert kernel_victims(lab, since, f"/greedy.slice/{unit}.service") == []
     return Killed(
         "systemd-oomd",
-        "pressed.service",
+        f"{unit}.service",
         (),
-        evidence="Killed /greedy.slice/pressed.service due to memory pressure for /greedy.slice",
+        evidence=f"Killed /greedy.slice/{unit}.service due to memory pressure for /greedy.slice",
     )
 
 
@@ -298,6 +299,7 @@ def sudo_kill_of_a_main_process(lab: Lab) -> Killed:
     pid = int(lab.run("systemctl show -P MainPID quiet", check=True).stdout)
     lab.run(f"sudo kill -KILL {pid}", user="deploy", check=True)
     failed(lab, "quiet", 60)
+    start(lab, "quiet", "", "sleep infinity")
     return Killed("manual", "quiet.service", (pid,), confidence="likely", evidence=rf"COMMAND=\S*kill -KILL {pid}$")
 
 
