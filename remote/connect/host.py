@@ -38,8 +38,11 @@ class Link(Protocol):
         """A new shell, connecting first if need be; `background` keeps to the backoff after failures. Raises HostError."""
         ...
 
+    plans: int
+    """How many plans run over the connection: a question that hangs must not cut them."""
+
     def drop(self) -> None:
-        """Do not use the present connection again."""
+        """Do not use the present connection again, unless a plan runs over it."""
         ...
 
     async def close(self) -> None:
@@ -175,8 +178,12 @@ class ShellHost:
 
     @asynccontextmanager
     async def _converse(self) -> AsyncIterator[Conversation]:
-        async with self._opened(background=False, marked=False) as shell:
-            yield _Conversation(shell, self.target.name)
+        self._link.plans += 1
+        try:
+            async with self._opened(background=False, marked=False) as shell:
+                yield _Conversation(shell, self.target.name)
+        finally:
+            self._link.plans -= 1
 
     async def close(self) -> None:
         """End all channels and the connection."""

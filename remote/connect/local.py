@@ -97,6 +97,7 @@ class LocalLink:
         self._target = target
         self._waits: set[asyncio.Task[None]] = set()
         self._pipes: set[_ProcessPipe] = set()
+        self.plans = 0
 
     @property
     def target(self) -> Target:
@@ -133,13 +134,17 @@ class LocalLink:
         self._pipes.discard(pipe)
 
     def drop(self) -> None:
-        """End all shells."""
+        """End all shells, but not under a plan."""
+        if not self.plans:
+            self._end()
+
+    def _end(self) -> None:
         for pipe in tuple(self._pipes):
             pipe.close()
 
     async def close(self) -> None:
         """End all shells and wait until they are gone."""
-        self.drop()
+        self._end()
         await asyncio.gather(*self._waits)
 
 

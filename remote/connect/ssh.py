@@ -138,6 +138,7 @@ class SshLink:
         self._host_key = ""
         self.users = 1
         """How many hosts it serves; a jump host's link is shared."""
+        self.plans = 0
 
     @property
     def target(self) -> Target:
@@ -281,8 +282,8 @@ class SshLink:
         )
 
     def drop(self) -> None:
-        """Do not use the present connection again, and end it."""
-        if self._connection is not None:
+        """Do not use the present connection again, and end it; but not under a plan: only what hangs is ended then."""
+        if self._connection is not None and not self.plans:
             self._connection.dropped = True
             self._connection.ssh.abort()
             self._connection = None

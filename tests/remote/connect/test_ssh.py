@@ -336,6 +336,20 @@ async def test_a_host_that_hangs_in_mid_answer_is_a_timeout_and_the_next_questio
     assert await eventually(lambda: not running(n))
 
 
+async def test_a_question_that_hangs_does_not_cut_a_plan(server: LoginServer, proxy: Proxy, opened: Opener) -> None:
+    host = opened(server.target(port=proxy.port))
+    async with host.converse() as talk:
+        assert (await talk.run("echo begun", deadline_s=5)).output == "begun\n"
+        stuck = str(await said(host, "echo $$")).strip()
+        with pytest.raises(HostError) as caught:
+            await said(host, "kill -STOP $$; sleep 30", deadline_s=0.2)
+
+        assert caught.value.kind == "timeout"
+        assert (await talk.run(f"kill -CONT {stuck}; echo goes on", deadline_s=5)).output == "goes on\n"
+        assert await said(host, "echo good") == "good\n"
+    assert proxy.accepted == 1
+
+
 async def test_a_cut_link_ends_what_ran_on_the_host(server: LoginServer, proxy: Proxy, opened: Opener) -> None:
     n, m = unlikely_seconds(), unlikely_seconds()
     host = opened(server.target(port=proxy.port))
