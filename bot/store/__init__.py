@@ -184,7 +184,8 @@ def _sqlite_connect(connection: Any, record: Any) -> None:  # noqa: ANN401 - DBA
     del record
     connection.isolation_level = None  # we begin ourselves: docs.sqlalchemy.org, "pysqlite serializable"
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+    # 2 MB of pages a connection would be what the bot has least of.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000", "cache_size=-256"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
