@@ -157,7 +157,7 @@ class KillRule:
         loud = row.loud or await self._sounds(tx, host, whole)
         told = str(row.told)
         if not told and whole.cause != "plan":
-            told = batch or await self._storm(tx, host, whole, loud=loud) or _new_message()
+            told = batch or await self._message(tx, host, whole, loud=loud)
         # That the autopsy calls it final is no news; evidence is.
         changed = dump_kill(replace(whole, final=row.data["final"])) != row.data
         values = self._values(whole, told=told, loud=loud, changed=changed, row=row)
@@ -192,7 +192,7 @@ class KillRule:
     async def _new(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> str:
         kill = await self._by_plan(tx, host, kill, first=True)
         loud = await self._sounds(tx, host, kill)
-        told = "" if kill.cause == "plan" else batch or await self._storm(tx, host, kill, loud=loud) or _new_message()
+        told = "" if kill.cause == "plan" else batch or await self._message(tx, host, kill, loud=loud)
         values = {"host": host, "boot_id": kill.boot_id, "monotonic_us": kill.monotonic_us, "at": kill.at}
         await tx.execute(insert(kills).values(**values, **self._values(kill, told=told, loud=loud, changed=True)))
         return told
@@ -206,6 +206,10 @@ class KillRule:
             "pid": kill.pid, "unit": kill.unit, "name": kill.name, "cause": kill.cause, "kernel": kernel_made(kill),
             "told": told, "loud": loud, "final": final, "seen_at": seen_at, "data": dump_kill(replace(kill, final=final)),
         }  # fmt: skip
+
+    async def _message(self, tx: AsyncConnection, host: str, kill: Kill, *, loud: bool) -> str:
+        """The message of its storm, else the key of one that is yet to be."""
+        return await self._storm(tx, host, kill, loud=loud) or f"kills:{secrets.token_hex(8)}"
 
     async def _storm(self, tx: AsyncConnection, host: str, kill: Kill, *, loud: bool) -> str:
         """The message of a kill just before this one, if there is one that is as loud; not for ever: an edit makes no sound,
@@ -286,11 +290,6 @@ class KillRule:
         done = await tx.execute(update(journals).where(*here).values(**values))
         if done.rowcount == 0:
             await tx.execute(insert(journals).values(host=host, stream=mark.stream, first_at=now, **values))
-
-
-def _new_message() -> str:
-    """The key of a message of kills that is yet to be."""
-    return f"kills:{secrets.token_hex(8)}"
 
 
 _PLACE = ("container", "cgroup", "name")  # what tells those apart that have no unit

@@ -98,7 +98,7 @@ class Autopsy:
 
         A kill with `pid` None and `final` False may be taken back later, by one of the same unit that has a pid.
         """
-        return self.changed(self.read(entry))
+        return self.read_all((entry,))
 
     def begin(self, seen: Witness) -> None:
         """How the host's counters stood before the first line was read. Without that the first kill that a text file tells of is
