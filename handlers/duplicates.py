@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from handlers.cards.failure import needed
-from handlers.cards.host import NO_UNITS
+from handlers.cards.host import NO_UNITS, missing
 from handlers.cards.twins import GroupData, extras, freed_bytes, group_data, group_lines, look_alike_fold
 from handlers.command import Command
 from handlers.every import Part, every
 from handlers.ports.hosts import Hosts
-from handlers.reply import Block, Button, Line, Reply, Title
+from handlers.reply import Block, Button, Reply, Title
 from handlers.request import Request
-from remote.facts.base import Unreadable
 from remote.facts.processes import PROCESSES
 from remote.facts.units import UNITS
 from remote.findings.duplicates import Duplicates, LookAlike, find
@@ -32,13 +31,11 @@ async def run(request: Request, *, hosts: Hosts) -> Reply:
 
     async def look(host: str) -> Part:
         answers = await hosts.ask(host, PROCESSES, UNITS)
-        processes, units = needed(host, answers, PROCESSES), answers[UNITS]
-        known = NO_UNITS if isinstance(units, Unreadable) else units
-        groups, look_alikes = find(processes, known, hosts.policy(host))
-        note = (Line(units.why),) if isinstance(units, Unreadable) else ()
+        processes, units = needed(host, answers, PROCESSES), answers.readable(UNITS) or NO_UNITS
+        groups, look_alikes = find(processes, units, hosts.policy(host))
         data = DuplicatesData(tuple(group_data(group) for group in groups))
         buttons = ((Button(T("Fix"), f"/fix {host}", "good"), Button(T("Services"), f"/services {host}")),)
-        return Part(data, (*_card(host, groups, look_alikes), *note), buttons if groups else ())
+        return Part(data, (*_card(host, groups, look_alikes), *missing(answers, UNITS)), buttons if groups else ())
 
     return await every(hosts.choose(request, request.words), look)
 

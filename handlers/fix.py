@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from handlers.cards.failure import needed, needed_units
-from handlers.cards.host import by_severity, duplicate_finding, memory_sentence
+from handlers.cards.host import NO_SCHEDULES, by_severity, duplicate_finding, memory_sentence
 from handlers.cards.plan import StepData, plan_card, step_data
 from handlers.cards.twins import group_lines, keep_buttons
 from handlers.command import Command, Refused, Usage
@@ -18,7 +18,7 @@ from handlers.ports.plans import Plan, Plans
 from handlers.reply import Block, Button, HostAnswer, Line, Reply, Title
 from handlers.request import Request
 from handlers.words import SHOWN, one_host
-from remote.facts.base import Answers, Unreadable
+from remote.facts.base import Answers
 from remote.facts.host import MACHINE
 from remote.facts.memory import MEMORY
 from remote.facts.processes import PROCESSES
@@ -110,13 +110,12 @@ def judge(host: str, answers: Answers, policy: Policy, key: bytes) -> Sight:
     """Everything a plan is drawn from. Raises HostError when one of the facts it needs could not be read."""
     memory, processes = needed(host, answers, MEMORY), needed(host, answers, PROCESSES)
     units, machine = needed_units(host, answers), needed(host, answers, MACHINE)
-    timers = answers[SCHEDULES]
     groups, _ = duplicates.find(processes, units, policy)
     found = [
         *pressure.pressure(memory, policy),
         *map(duplicate_finding, groups),
         *sizing.sizing(memory, units, processes, policy),
-        *([] if isinstance(timers, Unreadable) else schedules.restarters(timers, units)),
+        *schedules.restarters(answers.readable(SCHEDULES) or NO_SCHEDULES, units),
     ]
     return Sight(Seen(memory, processes, units, machine, key), tuple(groups), by_severity(found))
 

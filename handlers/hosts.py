@@ -13,7 +13,6 @@ from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Button, Line, Reply, Table, Title
 from handlers.request import Request
 from remote.errors import HostError
-from remote.facts.base import Unreadable
 from remote.facts.host import MACHINE
 from remote.facts.memory import MEMORY
 from remote.text import Listing, Mono, N, Percent, Size, T, Text
@@ -60,12 +59,11 @@ async def _look(host: str, hosts: Hosts) -> HostRow:
     except HostError as error:
         return HostRow(host, address, groups, ok=False, error=error.text, total_bytes=None, available_bytes=None,
                        used_percent=None, distribution=None, kernel=None)  # fmt: skip
-    machine = answers[MACHINE]
-    known = None if isinstance(machine, Unreadable) else machine
+    machine = answers.readable(MACHINE)
     return HostRow(
         host, address, groups, ok=True, error=None, total_bytes=memory.total_bytes, available_bytes=memory.available_bytes,
-        used_percent=round(memory.used_percent, 2), distribution=known.distribution if known else None,
-        kernel=known.kernel if known else None,
+        used_percent=round(memory.used_percent, 2), distribution=machine.distribution if machine else None,
+        kernel=machine.kernel if machine else None,
     )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from handlers.cards.choose import button_rows
 from handlers.cards.failure import needed
 from handlers.cards.host import (
+    NO_PROCESSES,
+    NO_SCHEDULES,
     NO_UNITS,
     Use,
     by_severity,
@@ -29,12 +31,12 @@ from handlers.ports.clock import Clock
 from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Button, Fold, Line, Meter, Reply, Title
 from handlers.request import Request
-from remote.facts.base import Answers, Fact, Unreadable
+from remote.facts.base import Answers, Fact
 from remote.facts.journal import Journal
 from remote.facts.memory import MEMORY, Memory
-from remote.facts.processes import PROCESSES, Processes
-from remote.facts.schedules import SCHEDULES, Schedules
-from remote.facts.units import UNITS, Units
+from remote.facts.processes import PROCESSES
+from remote.facts.schedules import SCHEDULES
+from remote.facts.units import UNITS
 from remote.findings import duplicates, pressure, schedules, sizing
 from remote.findings.base import Finding, Severity
 from remote.findings.kill import Kill
@@ -120,27 +122,21 @@ async def run(request: Request, *, hosts: Hosts, clock: Clock) -> Reply:
 
 def judge(host: str, answers: Answers, kills_fact: Fact[Journal], policy: Policy) -> Sight:
     """Facts in, findings out. Raises HostError when not even the memory could be read."""
-    memory, processes, units = needed(host, answers, MEMORY), answers[PROCESSES], answers[UNITS]
-    timers, journal = answers[SCHEDULES], answers[kills_fact]
-    known_units = NO_UNITS if isinstance(units, Unreadable) else units
-    known = Processes((), "") if isinstance(processes, Unreadable) else processes
+    memory = needed(host, answers, MEMORY)
+    processes, units = answers.readable(PROCESSES) or NO_PROCESSES, answers.readable(UNITS) or NO_UNITS
+    journal = answers.readable(kills_fact)
     found = [
         *pressure.pressure(memory, policy),
-        *map(duplicate_finding, duplicates.find(known, known_units, policy)[0]),
-        *_of_schedules(timers, known_units),
-        *sizing.sizing(memory, known_units, known, policy),
-        *unread({"processes": processes, "units": units, "schedules": timers, "journal": journal}),
+        *map(duplicate_finding, duplicates.find(processes, units, policy)[0]),
+        *schedules.restarters(answers.readable(SCHEDULES) or NO_SCHEDULES, units),
+        *sizing.sizing(memory, units, processes, policy),
+        *unread(answers, PROCESSES, UNITS, SCHEDULES, kills_fact),
     ]
-    dead = None if isinstance(journal, Unreadable) else judged(journal, answers)
-    partial = "" if isinstance(journal, Unreadable) else journal.partial
+    dead = judged(journal, answers) if journal else None
+    partial = journal.partial if journal else ""
     if not dead and "own" in partial.split():
         dead = None  # who sees only his own messages does not know that nobody was killed
-    return Sight(memory, uses(known, known_units), dead, partial, by_severity(found))
-
-
-def _of_schedules(timers: Schedules | Unreadable, units: Units) -> Iterator[Finding]:
-    if not isinstance(timers, Unreadable):
-        yield from schedules.restarters(timers, units)
+    return Sight(memory, uses(processes, units), dead, partial, by_severity(found))
 
 
 def data(sight: Sight) -> MemData:

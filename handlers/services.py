@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from handlers.cards.failure import needed
-from handlers.cards.host import NO_UNITS, short_unit
+from handlers.cards.host import NO_UNITS, missing, short_unit
 from handlers.command import Command
 from handlers.every import Part, every
 from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Button, Line, Reply, Table, Title
 from handlers.request import Request
 from remote import services
-from remote.facts.base import Unreadable
 from remote.facts.processes import PROCESSES, Process, Processes
 from remote.facts.units import UNITS, Unit, Units
 from remote.services.base import Role
@@ -57,11 +56,9 @@ async def run(request: Request, *, hosts: Hosts) -> Reply:
     async def look(host: str) -> Part:
         answers = await hosts.ask(host, PROCESSES, UNITS)
         processes = needed(host, answers, PROCESSES)
-        units = answers[UNITS]
-        rows = services_of(processes, NO_UNITS if isinstance(units, Unreadable) else units)
-        note = (Line(units.why),) if isinstance(units, Unreadable) else ()
+        rows = services_of(processes, answers.readable(UNITS) or NO_UNITS)
         buttons = ((Button(T("Duplicates"), f"/duplicates {host}"), Button(T("Top"), f"/top {host}")),)
-        return Part(ServicesData(rows), (*_card(host, rows), *note), buttons)
+        return Part(ServicesData(rows), (*_card(host, rows), *missing(answers, UNITS)), buttons)
 
     return await every(hosts.choose(request, request.words), look)
 

@@ -14,7 +14,6 @@ from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Button, Fold, Reply, Table, Title
 from handlers.request import Request
 from handlers.words import names, split_number, within
-from remote.facts.base import Unreadable
 from remote.facts.memory import MEMORY, Memory
 from remote.facts.processes import PROCESSES, Process
 from remote.facts.units import UNITS, Units
@@ -70,12 +69,12 @@ async def run(request: Request, *, hosts: Hosts) -> Reply:
 
     async def look(host: str) -> Part:
         answers = await hosts.ask(host, MEMORY, PROCESSES, UNITS)
-        memory, processes, units = needed(host, answers, MEMORY), needed(host, answers, PROCESSES), answers[UNITS]
-        known = NO_UNITS if isinstance(units, Unreadable) else units
+        memory, processes = needed(host, answers, MEMORY), needed(host, answers, PROCESSES)
+        units = answers.readable(UNITS) or NO_UNITS
         big = tuple(one for one in processes.all if one.rss_bytes >= LEAST_BYTES)
-        groups = uses(processes, known)
+        groups = uses(processes, units)
         asked = big if number is None else big[:number]
-        data = TopData(tuple(_row(one, known, memory) for one in asked), _groups(groups))
+        data = TopData(tuple(_row(one, units, memory) for one in asked), _groups(groups))
         return Part(data, _card(host, memory, big[:shown], groups), _buttons(host))
 
     return await every(chosen, look)

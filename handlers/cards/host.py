@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from handlers.reply import Block, Button, Fold, Line, Table, Tone
-from remote.facts.base import Unreadable
+from remote.facts.base import Answers, Fact, Unreadable
 from remote.facts.memory import Memory
 from remote.facts.processes import Processes
+from remote.facts.schedules import Schedules
 from remote.facts.units import Units
 from remote.findings.base import Finding, Severity
 from remote.findings.duplicates import Duplicates, Member
@@ -16,7 +18,10 @@ from remote.findings.groups import Group, by_unit
 from remote.redact import clean
 from remote.text import Listing, Mono, N, Percent, Size, T, Text, Value
 
+# What stands for an answer that could not be read where the rest still tells something.
+NO_PROCESSES = Processes((), "")
 NO_UNITS = Units(())
+NO_SCHEDULES = Schedules(())
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
 
 
@@ -125,11 +130,17 @@ def duplicate_finding(group: Duplicates) -> Finding:
     return Finding("duplicates", "warning", text, group.keep.unit.id if group.keep.unit else None)
 
 
-def unread(answers: Mapping[str, object]) -> Iterator[Finding]:
-    """A finding for each answer that could not be read."""
-    for why in answers.values():
-        if isinstance(why, Unreadable):
-            yield Finding("unreadable", "info", why.why)
+def unread(answers: Answers, *facts: Fact[Any]) -> Iterator[Finding]:
+    """A finding for each of `facts` that could not be read."""
+    for fact in facts:
+        answer = answers[fact]
+        if isinstance(answer, Unreadable):
+            yield Finding("unreadable", "info", answer.why)
+
+
+def missing(answers: Answers, *facts: Fact[Any]) -> tuple[Line, ...]:
+    """A line for each of `facts` that could not be read: why a card without them shows less."""
+    return tuple(Line(finding.text) for finding in unread(answers, *facts))
 
 
 def unread_fold(findings: Iterable[Finding]) -> tuple[Block, ...]:
