@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from remote.errors import Unparsable
@@ -65,6 +65,10 @@ class Unit:
         """Whether it runs (or is about to)."""
         return self.active_state in {"active", "activating", "reloading"}
 
+    def is_called(self, names: Collection[str]) -> bool:
+        """Whether one of `names` is its id or an alias of it; `.service` may be left out, as systemctl lets one."""
+        return bool({name if "." in name else f"{name}.service" for name in names} & {self.id, *self.names})
+
     @property
     def enabled(self) -> bool:
         """Whether systemd starts it by itself at boot."""
@@ -80,7 +84,7 @@ class Units:
     def by_name(self, name: str) -> Unit | None:
         """The unit that has this name or alias (`.service` may be left out)."""
         wanted = {name, f"{name}.service"}
-        return next((unit for unit in self.all if wanted & {unit.id, *unit.names}), None)
+        return next((unit for unit in self.all if unit.is_called(wanted)), None)
 
     def of_cgroup(self, cgroup: str) -> Unit | None:
         """The unit whose ControlGroup is the longest prefix of `cgroup`; nothing below user.slice or a Delegate= unit

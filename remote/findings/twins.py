@@ -132,10 +132,7 @@ def _choice(
 
 def named(doer: Doer, names: Collection[str]) -> bool:
     """Whether the settings name this unit, by any of its names, with or without `.service`."""
-    if doer.unit is None:
-        return False
-    wanted = {name if "." in name else f"{name}.service" for name in names}
-    return bool(wanted & {doer.unit.id, *doer.unit.names})
+    return doer.unit is not None and doer.unit.is_called(names)
 
 
 def _apart(group: Sequence[Doer], every: Sequence[Sequence[Doer]]) -> bool:

@@ -44,7 +44,7 @@ def fix(host: str, seen: Seen, policy: Policy, host_key: str) -> Draft | None:
     steps = _order([*_unit_steps(groups, seen, policy), *_stray_steps(groups, seen, policy)])
     if not steps:
         return None
-    keep = tuple(dict.fromkeys(group.keep.unit.id for group in groups if group.keep.unit))
+    keep = {group.keep.unit.id: group.keep.unit for group in groups if group.keep.unit}
     return Draft(
         host=host,
         reason=N(
@@ -55,7 +55,7 @@ def fix(host: str, seen: Seen, policy: Policy, host_key: str) -> Draft | None:
         steps=steps,
         basis=_basis(seen, host_key),
         verify="\n".join(
-            [*(_claim(step.holds, f"{step.target} is back") for step in steps), *(_well(unit, policy) for unit in keep)]
+            [*(_claim(step.holds, f"{step.target} is back") for step in steps), *(_well(unit, policy) for unit in keep.values())]
         ),
         frees_bytes=sum(step.frees_bytes for step in steps),
         findings=tuple(group.why for group in groups),
@@ -71,7 +71,7 @@ def restart(host: str, unit: Unit, seen: Seen, policy: Policy, host_key: str) ->
         unit,
         celery=_takes_tasks(unit, seen),
         stop_timeout_s=policy.celery_stop_timeout_s,
-        health_url=policy.health.get(unit.id, ""),
+        health_url=_health_url(unit, policy),
     )
     return Draft(
         host=host,
@@ -114,8 +114,13 @@ def _claim(script: str, otherwise: str) -> str:
     return f"({script}\n) || {{ echo {shell.quote(otherwise)}; exit 1; }}"
 
 
-def _well(unit: str, policy: Policy) -> str:
-    return _claim(shell.healthy(unit, health_url=policy.health.get(unit, "")), f"{unit} is not well")
+def _well(unit: Unit, policy: Policy) -> str:
+    return _claim(shell.healthy(unit.id, health_url=_health_url(unit, policy)), f"{unit.id} is not well")
+
+
+def _health_url(unit: Unit, policy: Policy) -> str:
+    """Where the unit answers when it is well; empty when the settings name nothing."""
+    return next((url for name, url in policy.health.items() if unit.is_called({name})), "")
 
 
 def _refuse_unsafe(groups: Iterable[Duplicates]) -> None:
@@ -127,10 +132,9 @@ def _refuse_unsafe(groups: Iterable[Duplicates]) -> None:
 
 
 def _refuse_untouchable(unit: Unit, policy: Policy) -> None:
-    names = {unit.id, *unit.names}
-    if names & set(policy.never_touch):
+    if unit.is_called(policy.never_touch):
         raise CannotDraft(T("{unit} is on the never-touch list of the settings.", unit=Mono(unit.id)))
-    if any(name.startswith(UNTOUCHABLE) for name in names):
+    if any(name.startswith(UNTOUCHABLE) for name in {unit.id, *unit.names}):
         raise CannotDraft(T("I never touch {unit}: without it nobody could mend the host.", unit=Mono(unit.id)))
 
 

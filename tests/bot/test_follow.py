@@ -324,9 +324,9 @@ async def test_a_claim_that_nobody_bears_out_yet_holds_the_cursor_back(store_url
     lines = recorded(HANGS)
     host = JournalHost(coming=[lines], units=services(lines), deaf=True, boot_id=entries(lines)[0].boot_id)
     async with living(store_url, host, then) as life:
-        await until(lambda: bool(life.follower.watched.autopsy.claims), 20)
+        await until(lambda: bool(life.follower.watched.autopsy.claims) and life.follower.programs.listening, 20)
         assert await life.rows() == []
-        mark = await life.mark(PROGRAMS)
+        mark = await life.mark(PROGRAMS)  # as it was saved after the claim
         before = mark.cursor if mark else ""
     # The process died with the claim in its memory; the next one reads it again.
     host = JournalHost(coming=[lines], units=services(lines), boot_id=entries(lines)[0].boot_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from handlers.ports.plans import FINAL, Plan
 from remote.connect import Conversation, Done, Host, Target, open_host
 from remote.errors import HostError
 from remote.facts.base import Answers, Fact
+from remote.facts.processes import PROCESSES, Processes
+from remote.remedies import end_stray
 from remote.remedies.base import Draft
 from remote.text import T
 from tests.bot.chats import Crash
@@ -33,6 +36,7 @@ from tests.bot.mortal import Life, MortalStore, end
 from tests.bot.waiting import until
 from tests.clock import StandingClock
 
+KEY = b"key"
 QUICK = Pace(settle_s=0.0, pause_s=0.02)
 
 
@@ -160,7 +164,7 @@ def marks_in(place: Path) -> Marks:
 def ground(place: Path, store: Store, host: Host, clock: StandingClock, pace: Pace = QUICK) -> Ground:
     frail = Frail(host)
     book = PlanBook(store, Outbox(store, {}, clock), clock, ApprovalSettings())
-    runner = Runner(book, lambda _: frail, b"key", marks=marks_in(place), pace=pace)
+    runner = Runner(book, lambda _: frail, KEY, marks=marks_in(place), pace=pace)
     book.on_approved = runner.start
     return Ground(place, store, frail, book, runner)
 
@@ -550,3 +554,27 @@ async def test_another_machine_under_the_same_name_is_not_changed(here: Ground) 
     assert plan.state == "failed"
     assert "SHA256:another" in plan.output
     assert not (here.place / "a").exists()
+
+
+async def test_a_stray_that_became_another_program_is_left_alone(here: Ground, tmp_path: Path) -> None:
+    """Exec keeps pid, start time, user, cgroup and, between two scripts, the program too: only the command line tells."""
+    first = f"import os, sys, time\nwhile not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)\n"
+    other = "import time; print('here', flush=True); time.sleep(600)"
+    become = f"os.execv(sys.executable, [sys.executable, '-c', {other!r}])"
+    stray = await asyncio.create_subprocess_exec(sys.executable, "-c", first + become, stdout=asyncio.subprocess.PIPE)
+    assert stray.stdout is not None
+    try:
+        processes = (await here.host.ask(PROCESSES))[PROCESSES]
+        assert isinstance(processes, Processes)
+        (seen,) = (one for one in processes.all if one.pid == stray.pid)
+        step = end_stray.propose(seen, boot_id=processes.boot_id, title="worker", frees_bytes=1, timeout_s=5, key=KEY)
+        (tmp_path / "go").touch()
+        assert await stray.stdout.readline() == b"here\n"
+        plan = await here.run(draft(step))
+
+        assert (plan.state, states(plan)) == ("failed", ["failed"])
+        assert "is not what was approved" in plan.steps[0].output
+        assert stray.returncode is None
+    finally:
+        stray.kill()
+        await stray.wait()

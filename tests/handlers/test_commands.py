@@ -237,6 +237,13 @@ async def test_fix_keeps_the_twin_that_was_named() -> None:
     assert [one["target"] for one in got["steps"]] == ["celery.service"]
 
 
+async def test_the_twin_that_was_named_comes_before_the_settings() -> None:
+    at = desk(prod=world())
+    at.hosts.policies = {"prod": Policy(keep=("celery.service",))}
+    got = data(await ask("/fix prod keep celery_worker", at))["plan"]
+    assert [one["target"] for one in got["steps"]] == ["celery.service"]
+
+
 async def test_fix_refuses_what_is_no_twin() -> None:
     with pytest.raises(Refused) as refused:
         await ask("/fix prod keep postgresql")
@@ -408,6 +415,8 @@ async def test_what_the_kernel_counted_and_no_line_tells_of_is_said() -> None:
     # The journal's boot has no dashes, that of /proc has.
     assert "The kernel counts 2 OOM kills more than the journal tells of." in shown
     assert "The kernel counts 3 OOM kills more" in words(await ask("/kills prod", desk(prod=world(memory=young))))
+    one = words(await ask("/kills prod", desk(prod=world(kills=KILLED, memory=replace(young, oom_kills=2)))))
+    assert "The kernel counts 1 OOM kill more than the journal tells of." in one
     told = words(await ask("/kills prod", desk(prod=world(kills=KILLED, memory=replace(young, oom_kills=1)))))
     assert "more than the journal" not in told
     assert "more than the journal" not in words(await ask("/kills prod", desk(prod=world(kills=KILLED))))

@@ -402,8 +402,24 @@ def test_a_restart_of_what_is_not_loaded_or_must_not_be_touched_is_refused() -> 
     assert restart("prod", unit, seen, Policy(), "").steps[0].kind == "restart-unit"
     with pytest.raises(CannotDraft):
         restart("prod", replace(unit, load_state="not-found"), seen, Policy(), "")
-    with pytest.raises(CannotDraft):
-        restart("prod", unit, seen, Policy(never_touch=("celery.service",)), "")
+    aliased = replace(unit, names=(unit.id, "jobs.service"))
+    for name in ("celery.service", "celery", "jobs.service", "jobs"):
+        with pytest.raises(CannotDraft) as refused:
+            restart("prod", aliased, seen, Policy(never_touch=(name,)), "")
+        assert "never-touch" in refused.value.text.msgid
+
+
+@pytest.mark.parametrize("name", ["celery.service", "celery", "jobs"])
+def test_health_is_asked_whatever_name_the_settings_give_the_unit(name: str) -> None:
+    seen, policy = runbook(), Policy(health={name: "http://127.0.0.1:8/"})
+    units = tuple(replace(one, names=(one.id, "jobs.service")) if one.id == "celery.service" else one for one in seen.units.all)
+    seen = replace(seen, units=Units(units))
+    unit = seen.units.by_name("jobs")
+    assert unit is not None
+    assert "http://127.0.0.1:8/" in restart("prod", unit, seen, policy, "").verify
+    plan = fix("prod", seen, policy, "")
+    assert plan is not None
+    assert "http://127.0.0.1:8/" in plan.verify
 
 
 def test_a_kept_unit_that_does_not_run_makes_no_plan() -> None:
