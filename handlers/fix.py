@@ -131,10 +131,18 @@ def _kept(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _check_kept(kept: Sequence[str], groups: Sequence[Duplicates]) -> None:
-    twins = {name for group in groups for member in (group.keep, *group.extra) if member.unit for name in member.unit.names}
-    for unit in kept:
-        if unit not in twins:
-            raise Refused("not-found", T("{unit} is none of the twins.", unit=Mono(unit[:SHOWN])))
+    """Whoever names a twin to keep gets no plan that stops it."""
+    twins = [(member.unit, group.keep) for group in groups for member in (group.keep, *group.extra) if member.unit]
+    for name in kept:
+        found = [(unit, keep.unit) for unit, keep in twins if unit.is_called({name})]
+        if not found:
+            raise Refused("not-found", T("{unit} is none of the twins.", unit=Mono(name[:SHOWN])))
+        for unit, stays in found:
+            if stays and stays.id != unit.id:
+                text = T(
+                    "{unit} cannot be the one to keep: {other} is named to stay too.", unit=Mono(unit.id), other=Mono(stays.id)
+                )
+                raise Refused("conflict", text)
 
 
 def _ask_which(host: str, groups: Sequence[Duplicates], kept: Sequence[str]) -> Reply:

@@ -328,6 +328,9 @@ async def test_a_claim_that_nobody_bears_out_yet_holds_the_cursor_back(store_url
         assert await life.rows() == []
         mark = await life.mark(PROGRAMS)  # as it was saved after the claim
         before = mark.cursor if mark else ""
+        seen = [entry.cursor for entry in entries(lines)]
+        claimed = next(n for n, entry in enumerate(entries(lines)) if f"(pid:{victim_of(lines)})" in entry.message)
+        assert before not in seen[claimed:]
     # The process died with the claim in its memory; the next one reads it again.
     host = JournalHost(coming=[lines], units=services(lines), boot_id=entries(lines)[0].boot_id)
     told = await follow(store_url, host, then)

@@ -237,11 +237,22 @@ async def test_fix_keeps_the_twin_that_was_named() -> None:
     assert [one["target"] for one in got["steps"]] == ["celery.service"]
 
 
-async def test_the_twin_that_was_named_comes_before_the_settings() -> None:
+async def test_a_twin_that_was_named_is_never_one_that_is_stopped() -> None:
     at = desk(prod=world())
     at.hosts.policies = {"prod": Policy(keep=("celery.service",))}
+    with pytest.raises(Refused) as refused:
+        await ask("/fix prod keep celery_worker", at)
+    assert plain(refused.value.text) == "celery_worker.service cannot be the one to keep: celery.service is named to stay too."
+    at.hosts.policies = {"prod": Policy(keep=("celery_worker",))}
     got = data(await ask("/fix prod keep celery_worker", at))["plan"]
     assert [one["target"] for one in got["steps"]] == ["celery.service"]
+
+
+async def test_a_tie_is_broken_by_a_person_also_where_the_settings_name_others() -> None:
+    at = desk(prod=twins("worker-a.service", "worker-b.service"))
+    at.hosts.policies = {"prod": Policy(keep=("postgresql.service",))}
+    got = data(await ask("/fix prod keep worker-b", at))["plan"]
+    assert [one["target"] for one in got["steps"]] == ["worker-a.service"]
 
 
 async def test_fix_refuses_what_is_no_twin() -> None:
