@@ -25,13 +25,13 @@ def test_a_real_server() -> None:
 
 def test_every_number_is_where_it_belongs() -> None:
     output = (
-        "MemTotal: 100\nMemAvailable: 25\nSwapTotal: 8\nSwapFree: 2\nsome avg10=1.50\nfull avg10=0.25\noom_kill 7\nuptime 12.50\n"
+        "MemTotal: 100\nMemAvailable: 25\nSwapTotal: 8\nSwapFree: 4\nsome avg10=1.50\nfull avg10=0.25\noom_kill 7\nuptime 12.50\n"
     )
     memory = parse(output)
-    assert memory == Memory(102400, 25600, 8192, 2048, Pressure(1.5, 0.25), 7, 12.5)
+    assert memory == Memory(102400, 25600, 8192, 4096, Pressure(1.5, 0.25), 7, 12.5)
     assert isinstance(memory, Memory)
     assert memory.used_percent == 75.0
-    assert memory.swap_used_bytes == 6144
+    assert memory.swap_used_bytes == 4096
 
 
 def test_an_old_kernel_has_no_psi_and_no_counter() -> None:
