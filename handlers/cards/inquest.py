@@ -84,8 +84,7 @@ class Inquest:
             return 0
         if memory.uptime_s > self.window.total_seconds():
             return 0
-        boot = processes.boot_id.replace("-", "")
-        told = sum(kill.boot_id.replace("-", "") in {boot, ""} and kernel_made(kill) for kill in self.kills)
+        told = sum(kill.boot_id in {processes.boot_id, ""} and kernel_made(kill) for kill in self.kills)
         return memory.oom_kills - told
 
     def _unread(self) -> Iterator[Line]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from remote.errors import Unparsable
 from remote.facts._journal_entry import EPOCH, Entry
 from remote.facts._journal_place import Place, kernel_cursor, place, text_cursor
-from remote.facts.reading import decimal
+from remote.facts.reading import bare_boot_id, decimal
 
 _MICROSECOND = timedelta(microseconds=1)
 _KMSG = re.compile(r"(\d{1,4}),(\d{1,19}),(\d{1,19}),[^;]{0,40};(.*)", re.ASCII | re.DOTALL)
@@ -42,7 +42,7 @@ class Clock:
             boot_at = at - timedelta(seconds=decimal(uptime))
         except OverflowError:
             raise Unparsable(now) from None
-        return cls(at, boot_at, boot_id.replace("-", "")[:32])  # as the journal writes it
+        return cls(at, boot_at, bare_boot_id(boot_id))
 
     def at(self, monotonic_us: int) -> datetime | None:
         """The time of what happened so long after boot; None when there is none such."""

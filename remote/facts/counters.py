@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from remote.errors import Unparsable
 from remote.facts.base import Fact, Unreadable
-from remote.facts.reading import refusal, unreadable, whole
+from remote.facts.reading import bare_boot_id, refusal, unreadable, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def parse(output: str) -> Counters | Unreadable:
     if not groups and "vmstat" not in values:
         return unreadable("unsupported", "oom_kill")
     return Counters(
-        boot_id=values["boot"].replace("-", ""),
+        boot_id=bare_boot_id(values["boot"]),
         oom_kills=whole(values["vmstat"]) if "vmstat" in values else None,
         groups=groups,
         hierarchical=name == "memory.events",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from remote.errors import Unparsable
 from remote.facts.base import Fact, Unreadable
-from remote.facts.reading import decimal, whole
+from remote.facts.reading import bare_boot_id, decimal, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def parse(output: str) -> Machine | Unreadable:
             raise Unparsable(f"no {needed}")
     systemd = values.get("systemd")
     return Machine(
-        boot_id=values["boot_id"],
+        boot_id=bare_boot_id(values["boot_id"]),
         hostname=values.get("hostname", ""),
         kernel=values.get("kernel", ""),
         distribution=values.get("distribution", "").strip("'\""),

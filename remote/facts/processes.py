@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from remote.errors import Unparsable
 from remote.facts.base import Fact, Unreadable
-from remote.facts.reading import read_proc, refusal, unescape, unreadable, whole
+from remote.facts.reading import bare_boot_id, read_proc, refusal, unescape, unreadable, whole
 from remote.secret import CommandLine
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ def _table(output: str) -> tuple[_Head, str, str]:
 def _take(head: _Head, kind: str, value: str) -> None:
     match kind:
         case "boot":
-            head.boot_id = value
+            head.boot_id = bare_boot_id(value)
         case "btime":
             head.btime_s = whole(value)
         case "p":
@@ -328,7 +328,7 @@ def read_local() -> Processes | Unreadable:
     """This machine's processes by psutil; start ticks, swap and cgroup, which it does not tell, from /proc."""
     import psutil
 
-    boot_id = (read_proc("/proc/sys/kernel/random/boot_id") or "").strip()
+    boot_id = bare_boot_id(read_proc("/proc/sys/kernel/random/boot_id") or "")
     if not boot_id:
         return unreadable("missing", "/proc")
     btime_s = round(psutil.boot_time())

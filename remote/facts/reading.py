@@ -36,6 +36,11 @@ def refusal(output: str) -> Unreadable | None:
     return unreadable(kind if kind in {"denied", "missing", "unsupported"} else "failed", thing[:200])
 
 
+def bare_boot_id(text: str) -> str:
+    """A boot's id as the journal writes it: /proc/sys/kernel/random/boot_id has dashes, `_BOOT_ID` has none."""
+    return text.strip().replace("-", "")[:32]
+
+
 def whole(text: str) -> int:
     """A decimal integer of at most 20 digits (a kernel's counter has no more). Raises Unparsable."""
     if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 21):  # noqa: PLR2004 - said above

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from remote.errors import Unparsable
 from remote.facts.base import Fact, Unreadable
-from remote.facts.reading import PIDS, decimal, is_unit_name, refusal, whole
+from remote.facts.reading import PIDS, bare_boot_id, decimal, is_unit_name, refusal, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def parse(output: str, units: Sequence[str]) -> Witness | Unreadable:
                 values[name] = value
     mains, killed = _mains(blocks, units)
     return Witness(
-        boot_id=values.get("boot", "").replace("-", ""),
+        boot_id=bare_boot_id(values.get("boot", "")),
         uptime_s=decimal(values.get("uptime", "")),
         mains=mains,
         living=living,

@@ -67,7 +67,7 @@ def _guessed(case: Case) -> bool:
 
 def _contradicted(proof: Proof, case: Case, seen: Witness) -> bool:
     """Whether the process is still there, or who spoke is not the main process of that invocation."""
-    if _plain(seen.boot_id) != _plain(case.boot_id):
+    if seen.boot_id != case.boot_id:
         return False  # another boot: nothing of it is left
     living = seen.living.get(case.pid or 0)
     if living is not None and living.started_us <= proof.entry.monotonic_us:
@@ -81,7 +81,7 @@ def _contradicted(proof: Proof, case: Case, seen: Witness) -> bool:
 def grown(before: Witness | None, seen: Witness, at: datetime, reader: Reader, ground: Ground) -> tuple[Kill, ...]:
     """A program that lost a process without knowing which or how (celery's `exitcode 0`) and whose unit's counter has grown
     since the witness before, by more than the kernel's own lines tell of."""
-    if before is None or _plain(before.boot_id) != _plain(seen.boot_id):
+    if before is None or before.boot_id != seen.boot_id:
         reader.lost = _fresh(reader.lost, at)
         return ()
     found: list[Kill] = []
@@ -127,7 +127,7 @@ class Hearsay:
         """Believe as many as were counted since the witness before and the kernel itself has not told of; drop the others."""
         if before is None or before.oom_kills is None or seen.oom_kills is None:
             return ()
-        growth = seen.oom_kills - before.oom_kills if _plain(before.boot_id) == _plain(seen.boot_id) else seen.oom_kills
+        growth = seen.oom_kills - before.oom_kills if before.boot_id == seen.boot_id else seen.oom_kills
         heard = [case for case in self._cases() if not _alive(case, seen)]
         return self._believe(heard[: max(0, growth - proven(seen.boot_id, int(before.uptime_s * 1e6)))])
 
@@ -164,10 +164,6 @@ def _alive(case: Case, seen: Witness) -> bool:
     return living is not None and living.started_us <= case.first_us
 
 
-def _plain(boot_id: str) -> str:
-    return boot_id.replace("-", "")
-
-
 def _before(at_us: int, boot_id: str, seen: Witness) -> bool:
     """Whether the witness is younger than a line, by the host's own clock."""
-    return _plain(boot_id) != _plain(seen.boot_id) or at_us <= seen.uptime_s * 1e6
+    return boot_id != seen.boot_id or at_us <= seen.uptime_s * 1e6

@@ -55,7 +55,7 @@ class Filing:
 
     def proven(self, boot_id: str, since_us: int, unit: str = "") -> int:
         """How many kills the kernel itself has told of since then (in this unit)."""
-        cases = (case for case in self.cases if case.boot_id.replace("-", "") == boot_id.replace("-", ""))
+        cases = (case for case in self.cases if case.boot_id == boot_id)
         since = (case for case in cases if case.first_us >= since_us and (not unit or case.unit == unit))
         return sum(any(isinstance(proof.said, Victim | Summary) for proof in case.proofs) for case in since)
 

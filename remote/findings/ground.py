@@ -17,7 +17,7 @@ class Ground:
 
     def __init__(self, boot_id: str | None, first_writers: Mapping[str, int]) -> None:
         """Nothing is known yet."""
-        self._boot_id = _plain(boot_id or "")
+        self._boot_id = boot_id or ""
         self._first_writers = first_writers
         self._speakers: dict[tuple[str, str], set[int]] = {}
         self._mains: dict[tuple[str, str], int] = {}
@@ -29,8 +29,8 @@ class Ground:
     def learn(self, units: Units | None, processes: Processes | None) -> None:
         """Newer facts. The main processes of former invocations stay known: their lines may still come."""
         if processes is not None:
-            self._boot_id = self._boot_id or _plain(processes.boot_id)
-            if _plain(processes.boot_id) == self._boot_id:
+            self._boot_id = self._boot_id or processes.boot_id
+            if processes.boot_id == self._boot_id:
                 self._processes = {process.pid: process for process in processes.all}
         if units is None:
             return
@@ -67,7 +67,7 @@ class Ground:
 
     def is_now(self, boot_id: str) -> bool:
         """Whether it is the boot that the facts are of."""
-        return bool(boot_id) and _plain(boot_id) == self._boot_id
+        return bool(boot_id) and boot_id == self._boot_id
 
     def place(self, cgroup: str) -> Place:
         """Where a cgroup belongs to."""
@@ -99,7 +99,3 @@ class Ground:
 
 
 _PLACES = 4096
-
-
-def _plain(boot_id: str) -> str:
-    return boot_id.replace("-", "")

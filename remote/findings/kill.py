@@ -128,7 +128,7 @@ def same_kill(known: Kill, more: Kill) -> bool:
 
 def _one_boot(one: Kill, other: Kill) -> bool:
     """A text file knows no boot."""
-    boots = {kill.boot_id.replace("-", "") for kill in (one, other)} - {""}
+    boots = {kill.boot_id for kill in (one, other)} - {""}
     return len(boots) <= 1
 
 

@@ -60,7 +60,7 @@ def _same(stray: Process, boot_id: str) -> str:
     uid = shlex.quote(f"^Uid:[[:space:]]*{stray.uid}[[:space:]]")
     tests = [
         (f"[ {pid} -gt 1 ]", "pid 1 is never ended"),
-        (f'[ "$(cat /proc/sys/kernel/random/boot_id)" = {shlex.quote(boot_id)} ]', "the host was restarted since"),
+        (f'[ "$(tr -d - </proc/sys/kernel/random/boot_id)" = {shlex.quote(boot_id)} ]', "the host was restarted since"),
         (f'[ "$(born)" = {stray.start_ticks} ]', f"pid {pid} is another process now"),
         (f"grep -q {uid} /proc/{pid}/status", f"pid {pid} belongs to another user now"),
         ("in_cgroup", f"pid {pid} moved to another cgroup"),

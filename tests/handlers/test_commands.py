@@ -423,7 +423,6 @@ async def test_why_says_what_it_could_not_read() -> None:
 async def test_what_the_kernel_counted_and_no_line_tells_of_is_said() -> None:
     young = replace(MEMORY, uptime_s=7200.0)
     shown = words(await ask("/why prod", desk(prod=world(kills=KILLED, memory=young))))
-    # The journal's boot has no dashes, that of /proc has.
     assert "The kernel counts 2 OOM kills more than the journal tells of." in shown
     assert "The kernel counts 3 OOM kills more" in words(await ask("/kills prod", desk(prod=world(memory=young))))
     one = words(await ask("/kills prod", desk(prod=world(kills=KILLED, memory=replace(young, oom_kills=2)))))

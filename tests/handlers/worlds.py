@@ -19,7 +19,7 @@ from remote.secret import CommandLine
 from remote.text import Mono, Span, T
 from tests.handlers.ports import NOW
 
-BOOT = "0e2e5a4e-7a1c-4b8e-9d0e-6d9c1f0a1b2c"
+BOOT = "0e2e5a4e7a1c4b8e9d0e6d9c1f0a1b2c"
 SECRET = "hunter2-hunter2"
 APP = "/srv/teaching_panel"
 

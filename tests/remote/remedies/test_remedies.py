@@ -253,7 +253,7 @@ def sleeper() -> tuple[subprocess.Popen[bytes], Process]:
 
 
 def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
 
 
 def ended(process: Process, timeout_s: int = 20) -> Step:
