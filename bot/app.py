@@ -65,7 +65,7 @@ async def build(settings: Settings, chats: Mapping[str, Chat], clock: Clock | No
     try:
         key = await _key(store)
         people, fleet, outbox = People(settings), Fleet(settings, key), Outbox(store, chats, clock)
-        book = PlanBook(store, outbox, clock, settings.approvals)
+        book = PlanBook(store, outbox, clock, settings.approvals, fleet.policy)
         runner = Runner(book, fleet.host, key)
         book.on_approved = runner.start
         commands = discover()

@@ -40,19 +40,29 @@ def who(settings: Settings, name: str | None) -> str:
     return name
 
 
+def console_language(settings: Settings, person: str) -> str:
+    """The language of who asks at a console: their own, else the console chat's, else the general one."""
+    named = _console_chat(settings)
+    return settings.people[person].language or (named and settings.chats[named].language) or settings.language
+
+
+def _console_chat(settings: Settings) -> str | None:
+    """The name of the settings' console chat."""
+    return next((name for name, chat in settings.chats.items() if chat.console), None)
+
+
 def console_room(settings: Settings) -> Room:
     """The console's view: its own chat's hosts where the settings have one, else all."""
-    named = next((name for name, chat in settings.chats.items() if chat.console), None)
+    named = _console_chat(settings)
     return Room(named or "console", "console", settings.seen_from(named) if named else tuple(settings.hosts), private=True)
 
 
 def console_request(app: App, person: str, text: str) -> Request | None:
     """The Request of a line that the console person typed."""
-    one = app.settings.people[person]
-    language = one.language or app.settings.language
+    language = console_language(app.settings, person)
     return make_request(
         f"console:{uuid4().hex}",
-        Person(person, person, one.role, language),
+        Person(person, person, app.settings.people[person].role, language),
         console_room(app.settings),
         text,
         app.clock.now(),

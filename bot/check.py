@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from bot import logs
+from bot.alerts.routing import told_about
 from bot.hosts import Fleet
 from bot.i18n import render
 from bot.process import remote_chats
 from bot.store import StoreError, open_store
+from handlers.cards.host import short_unit
 from handlers.request import RANK
 from remote.errors import HostError
+from remote.facts.base import Answers, Unreadable
 from remote.facts.host import MACHINE, Machine
-from remote.text import Mono, N, T, Text
+from remote.facts.units import UNITS, Units
+from remote.text import Listing, Mono, N, T, Text
 
 if TYPE_CHECKING:
-    from bot.settings import Settings
+    from bot.settings import HostSettings, Settings
 
 Finding = tuple[bool, Text]
 
@@ -44,11 +49,19 @@ def _settings(settings: Settings) -> Iterable[Finding]:
     for name, person in settings.people.items():
         if not (person.console or person.telegram or person.slack):
             yield False, T("{name} has no account. Add telegram, slack or console = true.", name=Mono(name))
-    told = {host for name, chat in settings.chats.items() if chat.alerts for host in settings.seen_from(name)}
-    if settings.chats:
-        for host in settings.hosts:
-            if host not in told:
-                yield False, T("No chat with alerts = true sees {host}: its alerts would reach nobody.", host=Mono(host))
+    yield from _told_nobody(settings)
+
+
+def _told_nobody(settings: Settings) -> Iterator[Finding]:
+    """The hosts whose alerts reach nobody. Beside a messenger the console tells nobody: it need not even be open."""
+    messenger = settings.telegram is not None or settings.slack is not None
+    for host in settings.hosts:
+        places = told_about(settings, host)
+        if not places:
+            yield False, T("No chat with alerts = true sees {host}: its alerts would reach nobody.", host=Mono(host))
+        elif messenger and all(place.platform == "console" for place in places):
+            yield False, T("Alerts of {host} would go to the console alone, where nobody may be. Add a chat that sees it under "
+                           "[chats].", host=Mono(host))  # fmt: skip
 
 
 async def _store(settings: Settings) -> Iterable[Finding]:
@@ -63,21 +76,56 @@ async def _store(settings: Settings) -> Iterable[Finding]:
 async def _hosts(settings: Settings) -> Iterable[Finding]:
     fleet = Fleet(settings, b"")
     try:
-        return [line for lines in await asyncio.gather(*(_host(fleet, name) for name in settings.hosts)) for line in lines]
+        return [line for lines in await asyncio.gather(*(_host(fleet, *one) for one in settings.hosts.items())) for line in lines]
     finally:
         await fleet.close()
 
 
-async def _host(fleet: Fleet, name: str) -> list[Finding]:
+async def _host(fleet: Fleet, name: str, one: HostSettings) -> list[Finding]:
+    named = _named(one)
     try:
-        machine = (await fleet.ask(name, MACHINE))[MACHINE]
+        answers = await fleet.ask(name, MACHINE, *((UNITS,) if named else ()))
     except HostError as trouble:
         return [(False, T("{host}: {why}", host=Mono(name), why=trouble.text))]
+    machine = answers[MACHINE]
     if not isinstance(machine, Machine):
         return [(False, T("{host}: {why}", host=Mono(name), why=machine.why))]
     lines: list[Finding] = [(True, T("{host}: {distribution}, Linux {kernel}", host=Mono(name), distribution=machine.distribution,
                                      kernel=machine.kernel))]  # fmt: skip
-    return [*lines, *_rights(name, machine)]
+    return [*lines, *_rights(name, machine), *_units(name, named, answers)]
+
+
+def _named(one: HostSettings) -> dict[str, tuple[str, ...]]:
+    """The units that the settings of a host name, by key; no key that names none."""
+    keys = {"keep": one.keep, "never_touch": one.never_touch, "health": tuple(one.health)}
+    return {key: names for key, names in keys.items() if names}
+
+
+def _units(host: str, named: dict[str, tuple[str, ...]], answers: Answers) -> Iterator[Finding]:
+    """The names that mean no unit of the host, so that nobody would heed them."""
+    if not named:
+        return
+    units = answers[UNITS]
+    if isinstance(units, Unreadable):
+        keys = Listing(tuple(Mono(key) for key in named))
+        yield False, T("{host}: whether there are the units that {keys} name cannot be told: {why}", host=Mono(host), keys=keys,
+                       why=units.why)  # fmt: skip
+        return
+    for key, names in named.items():
+        for name in names:
+            if not any(unit.is_called({name}) for unit in units.all):  # as plans heed it: a template names its units too
+                yield False, _no_unit(host, key, name, units)
+
+
+def _no_unit(host: str, key: str, name: str, units: Units) -> Text:
+    # Compared without their common ending, which would make all names alike.
+    known = {short_unit(alias): unit.id for unit in units.all for alias in unit.names}
+    near = get_close_matches(short_unit(name), known, 1, 0.6)
+    where, word = Mono(host), Mono(name)
+    if not near:
+        return T("{host}: {key} names {unit}, but there is no such unit.", host=where, key=Mono(key), unit=word)
+    return T("{host}: {key} names {unit}, but there is no such unit. Did you mean {near}?", host=where, key=Mono(key), unit=word,
+             near=Mono(known[near[0]]))  # fmt: skip
 
 
 def _rights(name: str, machine: Machine) -> Iterator[Finding]:

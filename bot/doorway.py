@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 LONGEST_PATH = 100  # sun_path holds 108 bytes
 LINE_LIMIT = 16 << 20
+TAKEN = "store: another memwarden runs on it already; stop that one, or give this one another store"
 
 
 def socket_path(store_url: str) -> Path:
@@ -56,6 +58,7 @@ class Doorway:
         self._app = app
         self._path = socket_path(app.settings.store)
         self._server: asyncio.Server | None = None
+        self._held = -1
 
     async def open(self) -> None:
         """Listen; a socket that a crash left behind is replaced. Raises StoreError when another process runs on the store."""
@@ -63,8 +66,9 @@ class Doorway:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             if not _private(self._path.parent):
                 raise StoreError(f"store: {self._path.parent} belongs to somebody else or is open to others; remove it")
+        self._hold()
         if await _answers(self._path):
-            raise StoreError("store: another memwarden runs on it already; stop that one, or give this one another store")
+            raise StoreError(TAKEN)
         self._path.unlink(missing_ok=True)
         old = os.umask(0o177)
         try:
@@ -72,11 +76,22 @@ class Doorway:
         finally:
             os.umask(old)
 
+    def _hold(self) -> None:
+        """Of two that start at once one looks, unlinks and binds. The lock goes with the process (flock(2))."""
+        self._held = os.open(self._path.with_name(f"{self._path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as held:
+            raise StoreError(TAKEN) from held
+
     async def close(self) -> None:
         """Stop listening."""
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -96,7 +111,7 @@ class Doorway:
         except ask.NotAllowed as trouble:
             await _say(writer, {"complaint": str(trouble)})
             return
-        language = self._app.settings.people[person].language or self._app.settings.language
+        language = ask.console_language(self._app.settings, person)
 
         async def progress(step: Text) -> None:
             await _say(writer, {"progress": render(step, language, self._app.clock.now())})

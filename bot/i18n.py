@@ -10,7 +10,7 @@ import gettext
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.resources import files
@@ -31,9 +31,11 @@ SOURCES = ("bot", "handlers", "remote")
 KEYWORDS: Mapping[str, tuple[int, ...]] = {"T": (1,), "N": (1, 2)}
 
 _PLACE = re.compile(r"\{(\w+)\}")
+_COUNTED = frozenset({"n", "what"})  # places whose values say how many (`what` in cards/verdict.py)
 _KIB = 1024
 _STEPS = ("B", "K", "M", "G", "T")
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
+_EXACT_S = 600  # below this the seconds count: systemd's 90 s are not 1 min
 _FEW = 10  # below this many GiB one decimal is worth its place
 
 
@@ -166,6 +168,8 @@ def _span(span_s: float, language: str) -> str:
     days, hours, minutes = whole_s // _DAY_S, whole_s % _DAY_S // _HOUR_S, whole_s % _HOUR_S // _MINUTE_S
     if whole_s < _MINUTE_S:
         text = T("{seconds} s", seconds=whole_s)
+    elif whole_s < _EXACT_S and whole_s % _MINUTE_S:
+        text = T("{minutes} min {seconds} s", minutes=minutes, seconds=whole_s % _MINUTE_S)
     elif whole_s < _HOUR_S:
         text = T("{minutes} min", minutes=minutes)
     elif whole_s < _DAY_S:
@@ -275,10 +279,22 @@ def complaints() -> list[str]:
     for language, path in _catalogue_paths():
         catalogue = _read(path, language)
         found += _differences(wanted, catalogue, language)
+        loose = _one_is_loose(language)
         found += [
-            f"{language}: {words}: {_first(message)!r}" for message in catalogue if message.id for words in _faults(message)
+            f"{language}: {words}: {_first(message)!r}"
+            for message in catalogue
+            if message.id
+            for words in _faults(message, one_is_loose=loose)
         ]
     return found
+
+
+def _one_is_loose(language: str) -> bool:
+    """Whether the form for one thing is said of more too, as Russian says it of 21 and 101."""
+    from babel import Locale
+
+    form = Locale.parse(language).plural_form
+    return any(form(n) == form(1) for n in range(2, 200))
 
 
 def _differences(wanted: Catalog, there: Catalog, name: str) -> list[str]:
@@ -296,7 +312,7 @@ def _first(message: Any) -> str:  # noqa: ANN401 - as above
     return _key(message)[0]
 
 
-def _faults(message: Any) -> Iterator[str]:  # noqa: ANN401 - as above
+def _faults(message: Any, *, one_is_loose: bool = False) -> Iterator[str]:  # noqa: ANN401 - as above
     forms = message.string if isinstance(message.string, tuple) else (message.string,)
     if message.fuzzy:
         yield "fuzzy"
@@ -305,9 +321,16 @@ def _faults(message: Any) -> Iterator[str]:  # noqa: ANN401 - as above
         return
     places = {place for part in _key(message) for place in _PLACE.findall(part)}
     for form in forms:
-        # A form for one thing may say the number in words.
+        # A form for one thing may say the number in words, in a language that says it of one thing alone (below).
         if set(_PLACE.findall(form)) | {"n"} != places | {"n"} or (len(forms) == 1 and set(_PLACE.findall(form)) != places):
             yield f"other places in {form!r}"
+    if one_is_loose and len(forms) > 1 and not _counts(forms, places):
+        yield f"no number, though 21 has this form too, in {forms[0]!r}"
+
+
+def _counts(forms: Sequence[str], places: set[str]) -> bool:
+    """Whether the first form tells how many there are, or all are the same and none needs to."""
+    return bool(_COUNTED & set(_PLACE.findall(forms[0]))) or ("n" not in places and len(set(forms)) == 1)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,7 +1,8 @@
 """The outbox: nothing is sent but from here. A row is one living message; the deliverer makes the chat show what it wants.
 
 A notice is decided once (its key is unique in a chat), sent at least once, and shown once unless the answer to its send was
-lost: then it may show one more time, says so, and that one becomes the living message.
+lost: then it may show one more time, says so, and that one becomes the living message. What a chat has answered is kept in memory
+until the store has taken it: a full disk repeats nothing.
 """
 
 from __future__ import annotations
@@ -10,19 +11,24 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import and_, delete, insert, or_, select, update
+from sqlalchemy import and_, case, delete, insert, or_, select, update
+from sqlalchemy.exc import OperationalError
 
 from bot.chat.base import Address, Chat, SendFailed
 from bot.store.tables import buttons, events, messages
 from handlers.reply import Reply, dump_reply, load_reply
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.store import Store
@@ -30,7 +36,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_S = 60.0  # the longest pause between two tries of one message
+PATIENCE_S = 60.0  # the longest pause between two tries of one message, give or take a quarter
+LONGEST_WAIT_S = 600.0  # what a chat may have asked for in an earlier life; in this one we know what it asked for
 IN_ORDER = 4  # a message that failed so often lets those behind it in its chat go first
 KEEP_DAYS = 30  # shown messages older than this are forgotten, with their buttons
 
@@ -45,6 +52,22 @@ class Press:
     address: Address
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a chat said of a message, as the change of its row, and whether that row is still the one it speaks of."""
+
+    where: ColumnElement[bool]
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """A chat's lane rests, after it ended in trouble so many times in a row."""
+
+    times: int
+    until: datetime
+
+
 class Outbox:
     """Keeps what must be shown and shows it. `post` within the transaction that decides; `wake` after its commit."""
 
@@ -56,6 +79,9 @@ class Outbox:
         self._wake = asyncio.Event()
         self._lanes: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._ended = 0
+        self._answers: dict[int, _Answer] = {}  # by the row's id; one at most, for it is stored before the chat is called again
+        self._rests: dict[tuple[str, str], _Rest] = {}
+        self._longest_wait_s = LONGEST_WAIT_S
 
     async def post(self, tx: AsyncConnection, to: Address, reply: Reply, key: str, *, fresh: bool = False) -> None:
         """Want `reply` shown in this chat under `key`: a new message, or an edit of the one that has this key.
@@ -136,8 +162,7 @@ class Outbox:
 
     async def run(self) -> None:
         """Deliver for ever. What a crash left in mid-send is sent again, marked so."""
-        async with self._store.begin() as tx:
-            await tx.execute(update(messages).where(messages.c.sending).values(sending=False, again=True))
+        await self._mark_what_was_cut()
         try:
             while True:
                 self._wake.clear()
@@ -150,11 +175,27 @@ class Outbox:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
 
+    async def _mark_what_was_cut(self) -> None:
+        """Nothing is sent before the store has these marks. A disk that is full at the start is waited for."""
+        cut = update(messages).where(messages.c.sending).values(sending=False, again=True)
+        for times in count(1):
+            try:
+                async with self._store.begin() as tx:
+                    await tx.execute(cut)
+            except OperationalError:
+                if times == 1:
+                    log.exception("deliveries rest")
+            else:
+                return
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _pause_s(times))
+
     async def drained(self) -> None:
         """Wait until nothing that is due waits for a running chat."""
         while True:
             async with self._store.connect() as tx:
-                waits = any(self._is_due(row) for row in _heads((await tx.execute(self._waiting())).all()))
+                waits = any(self._is_due(row) for row in self._turns((await tx.execute(self._waiting())).all()))
             lanes = list(self._lanes.values())
             if not waits and not lanes:
                 return
@@ -186,17 +227,31 @@ class Outbox:
             if ended == self._ended:
                 break  # else a chat's task has ended meanwhile, and shown what is read here as waiting
         pause: float | None = None
-        for row in _heads(rows):
-            lane = (row.platform, row.chat)
-            if not self._is_due(row):
-                wait_s = (row.due_at - self._clock.now()).total_seconds()
+        for row in self._turns(rows):
+            lane, wait_s = (row.platform, row.chat), self._wait_s(row)
+            if wait_s > 0:
                 pause = wait_s if pause is None else min(pause, wait_s)
             elif lane not in self._lanes:
                 self._lanes[lane] = asyncio.create_task(self._lane(lane, row), name=f"outbox {row.platform}")
         return pause
 
+    def _turns(self, rows: Sequence[Any]) -> list[Any]:
+        """The rows whose turn it is, by chat; first those that only wait for the store, so that nothing new is told before."""
+        return [*(row for row in rows if row.id in self._answers), *_heads(rows)]
+
     def _is_due(self, row: Any) -> bool:  # noqa: ANN401 - a row of messages
-        return bool(row.due_at <= self._clock.now())
+        return self._wait_s(row) == 0
+
+    def _wait_s(self, row: Any) -> float:  # noqa: ANN401 - a row of messages
+        """How long it is not to be touched; 0 when it is due."""
+        rest = self._rests.get((row.platform, row.chat))
+        rest_s = 0.0 if rest is None else self._seconds_to(rest.until, PATIENCE_S * 1.25)
+        return max(rest_s, 0.0 if row.id in self._answers else self._seconds_to(row.due_at, self._longest_wait_s))
+
+    def _seconds_to(self, at: datetime, longest_s: float) -> float:
+        """0 when it is time, also when it is further off than any pause: then the clock was set back."""
+        wait_s = (at - self._clock.now()).total_seconds()
+        return wait_s if 0 < wait_s <= longest_s else 0.0
 
     async def _lane(self, lane: tuple[str, str], row: Any) -> None:  # noqa: ANN401 - a row of messages
         """Deliver what is due in one chat, in order, `row` first."""
@@ -204,61 +259,86 @@ class Outbox:
         try:
             while row is not None:
                 await self._deliver(row)
+                if self._rests.pop(lane, None):
+                    log.info("deliveries go on", platform=lane[0])
                 async with self._store.connect() as tx:
                     rows = (await tx.execute(query)).all()
-                row = next((row for row in _heads(rows) if self._is_due(row)), None)
+                row = next((row for row in self._turns(rows) if self._is_due(row)), None)
+        except Exception as trouble:  # noqa: BLE001 - it is told once, for a full disk may last for hours
+            self._rest(lane, trouble)
         finally:
             del self._lanes[lane]
             self._ended += 1
-            self._wake.set()
+            self._wake.set()  # for the next pause to be reckoned; a lane that rests is not started by it
+
+    def _rest(self, lane: tuple[str, str], trouble: Exception) -> None:
+        """Leave the chat alone for a while that grows. Only the first of a run of troubles is told."""
+        times = self._rests[lane].times + 1 if lane in self._rests else 1
+        self._rests[lane] = _Rest(times, self._clock.now() + timedelta(seconds=_pause_s(times)))
+        if times == 1:
+            log.error("deliveries rest", platform=lane[0], exc_info=trouble)
 
     async def _deliver(self, row: Any) -> None:  # noqa: ANN401 - a row of messages
-        """Send or edit one message, and keep what is known of it."""
+        """Send or edit one message, unless its chat has answered before, and store the answer."""
+        if row.id not in self._answers:
+            tokens = await self._begin(row)
+            if tokens is None:
+                return  # it wants something else by now: the lane reads it again
+            self._answers[row.id] = await self._show(row, tokens)
+        answer = self._answers[row.id]
+        async with self._store.begin() as tx:
+            await tx.execute(update(messages).where(answer.where).values(**answer.values))
+        del self._answers[row.id]
+
+    async def _begin(self, row: Any) -> dict[str, str] | None:  # noqa: ANN401 - a row of messages
+        """Its buttons' tokens, once the store knows that it is being sent; None when this is not what it wants any more."""
+        if row.message_id is not None:
+            async with self._store.connect() as tx:
+                return await _tokens(tx, row.id)
+        mine = and_(messages.c.id == row.id, messages.c.wanted == row.wanted)
+        async with self._store.begin() as tx:
+            tokens = await _tokens(tx, row.id)
+            begun = await tx.execute(update(messages).where(mine).values(sending=True))
+        return tokens if begun.rowcount else None
+
+    async def _show(self, row: Any, tokens: Mapping[str, str]) -> _Answer:  # noqa: ANN401 - a row of messages
+        """What the chat says when it is told."""
         mine = messages.c.id == row.id
         known: dict[str, Any] = {"shown": row.wanted, "attempts": 0}
         try:
             chat, to, reply = self._chats[row.platform], _address(row), load_reply(row.reply)
-            if row.message_id is None:
-                async with self._store.begin() as tx:
-                    tokens = await _tokens(tx, row.id)
-                    begun = await tx.execute(update(messages).where(mine, messages.c.wanted == row.wanted).values(sending=True))
-                if begun.rowcount == 0:
-                    return  # it wants something else by now: the lane reads it again
-                known |= {"message_id": await chat.send(to, reply, tokens, again=row.again), "sending": False, "again": False}
-                mine = and_(mine, messages.c.sending)
-            else:
-                async with self._store.connect() as tx:
-                    tokens = await _tokens(tx, row.id)
+            if row.message_id is not None:
                 await chat.edit(to, row.message_id, reply, tokens)
+                return _Answer(mine, known)
+            known |= {"message_id": await chat.send(to, reply, tokens, again=row.again), "sending": False, "again": False}
         except SendFailed as trouble:
-            await self._not_shown(row, trouble)
-            return
+            return self._not_shown(row, trouble)
         except Exception as trouble:
             # A fault of ours: it must neither end the lane nor hold it up for ever.
             log.exception("a message broke its chat", platform=row.platform, key=row.key)
-            await self._not_shown(row, SendFailed(f"{type(trouble).__name__}: {trouble}", maybe_shown=True))
-            return
+            return self._not_shown(row, SendFailed(f"{type(trouble).__name__}: {trouble}", maybe_shown=True))
         # Meanwhile somebody may have asked for the message anew: an edit leaves `message_id` alone, and a send that is not
         # `sending` any more is left behind like any older message.
-        async with self._store.begin() as tx:
-            await tx.execute(update(messages).where(mine).values(**known))
+        return _Answer(and_(mine, messages.c.sending), known)
 
-    async def _not_shown(self, row: Any, trouble: SendFailed) -> None:  # noqa: ANN401 - a row of messages
+    def _not_shown(self, row: Any, trouble: SendFailed) -> _Answer:  # noqa: ANN401 - a row of messages
         attempts = row.attempts + (0 if trouble.retry_after_s else 1)
-        pause = trouble.retry_after_s or min(PATIENCE_S, 0.5 * 2 ** min(attempts, 10)) * (0.75 + secrets.randbelow(500) / 1000)
+        pause_s = trouble.retry_after_s or _pause_s(attempts)
+        self._longest_wait_s = max(self._longest_wait_s, pause_s)
         values: dict[str, Any] = {
             "sending": False,
             "attempts": attempts,
             "again": row.again or (trouble.maybe_shown and row.message_id is None),
-            "due_at": self._clock.now() + timedelta(seconds=0 if trouble.gone else pause),
+            "due_at": self._clock.now() + timedelta(seconds=0 if trouble.gone else pause_s),
         }
         if trouble.gone:
             values["message_id"] = None
         if trouble.permanent:
-            values["failed"] = str(trouble)[:500]
+            # What is wanted since then was not tried. SQLite takes no half of a surrogate pair, and a chat may say anything.
+            why = str(trouble)[:500].encode(errors="replace").decode()
+            values["failed"] = case((messages.c.wanted == row.wanted, why), else_=messages.c.failed)
         log.warning("message not shown", platform=row.platform, key=row.key, why=str(trouble), attempts=attempts)
-        async with self._store.begin() as tx:
-            await tx.execute(update(messages).where(messages.c.id == row.id).values(**values))
+        return _Answer(messages.c.id == row.id, values)
 
     async def _offer(self, tx: AsyncConnection, message: int, reply: Reply, *, anew: bool = False) -> None:
         """Give each button's command a token; a message that is edited keeps the tokens of what it still offers."""
@@ -270,6 +350,11 @@ class Outbox:
             await tx.execute(
                 insert(buttons), [{"token": secrets.token_urlsafe(12), "message": message, "command": c} for c in new]
             )
+
+
+def _pause_s(times: int) -> float:
+    """How long to wait after so many failures in a row."""
+    return min(PATIENCE_S, 0.5 * 2.0 ** min(times, 10)) * (0.75 + secrets.randbelow(500) / 1000)
 
 
 async def _tokens(tx: AsyncConnection, message: int) -> dict[str, str]:

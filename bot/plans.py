@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from handlers.ports.clock import Clock
     from handlers.request import Request
     from remote.findings.kill import Kill
+    from remote.policy import Policy
 
 log = structlog.get_logger(__name__)
 
@@ -60,12 +61,16 @@ def plan_key(plan_id: str) -> str:
 class PlanBook:
     """The `Plans` port of the commands, and what the runner writes into."""
 
-    def __init__(self, store: Store, outbox: Outbox, clock: Clock, rules: ApprovalSettings) -> None:
-        """`on_approved` is called with a plan's id once its approval is committed; bot/app.py sets it."""
+    def __init__(
+        self, store: Store, outbox: Outbox, clock: Clock, rules: ApprovalSettings, policy: Callable[[str], Policy]
+    ) -> None:
+        """`policy` gives a host's as the settings have it now. `on_approved` is called with a plan's id once its approval is
+        committed; bot/app.py sets it."""
         self._store = store
         self._outbox = outbox
         self._clock = clock
         self._rules = rules
+        self._policy = policy
         self.on_approved: Callable[[str], None] = _nobody
 
     async def propose(self, request: Request, draft: Draft) -> Plan:
@@ -142,8 +147,15 @@ class PlanBook:
         plan = await self.find(request, plan_id)
         if plan.state == "undone":
             raise Refused("decided", T("Plan {plan} was already undone.", plan=Mono(plan.code)))
+        if plan.draft.undoes:
+            # What was stopped once is judged afresh before it is stopped again: its twin may be gone by now.
+            raise Refused(
+                "nothing-to-undo",
+                T("Plan {plan} took another one back. {fix} looks afresh.", plan=Mono(plan.code), fix=Mono("/fix")),
+            )
         held = [step.stands for step in plan.steps]
-        draft = undo(plan.draft, held, plan.id, plan.code) if plan.state in UNDOABLE else None
+        policy = self._policy(plan.draft.host)
+        draft = undo(plan.draft, held, plan.id, plan.code, policy) if plan.state in UNDOABLE else None
         if draft is None:
             raise Refused("nothing-to-undo", T("Plan {plan} did nothing that can be undone.", plan=Mono(plan.code)))
         return draft
@@ -224,7 +236,19 @@ class PlanBook:
             return Refused(
                 "expired", T("This plan expired at {at}. {fix} draws a new one.", at=When(plan.expires_at), fix=Mono("/fix"))
             )
-        return plan if plan.state == "proposed" else Refused("decided", decided(plan))
+        if plan.state != "proposed":
+            return Refused("decided", decided(plan))
+        if plan.draft.basis.get("policy") not in {None, self._policy(plan.draft.host).version}:
+            await self._move(tx, plan.id, "expired", who="memwarden", detail={"why": "settings"})
+            return Refused(
+                "stale",
+                T(
+                    "The settings of {host} changed since plan {plan} was drawn.",
+                    host=Mono(plan.draft.host),
+                    plan=Mono(plan.code),
+                ),
+            )
+        return plan
 
     async def _vote(self, tx: AsyncConnection, request: Request, plan: Plan) -> Refused | None:
         """Count this person's yes; the last one needed approves the plan."""

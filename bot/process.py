@@ -84,7 +84,7 @@ def _chats(settings: Settings, person: str | None, stop: asyncio.Event) -> dict[
     somebody = person is not None or any(one.console for one in settings.people.values())
     if (terminal and somebody) or not chats:
         name = ask.who(settings, person)
-        language = settings.people[name].language or settings.language
+        language = ask.console_language(settings, name)
         on_end = None if chats else stop.set
         chats["console"] = Console(person=name, terminal=terminal, language=language, on_end=on_end, commands=discover())
     return chats
@@ -120,7 +120,7 @@ async def ask_once(settings: Settings, person: str | None, text: str, *, as_json
 
 
 async def _alone(app: App, person: str, text: str, *, as_json: bool) -> int:
-    language = app.settings.people[person].language or app.settings.language
+    language = ask.console_language(app.settings, person)
 
     async def progress(step: Text) -> None:
         sys.stderr.write(f"{render(step, language, app.clock.now())}\n")

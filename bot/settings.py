@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -22,7 +22,7 @@ from remote.policy import Policy, Sizing
 
 PLACES = (Path("memwarden.toml"), Path("/etc/memwarden/memwarden.toml"))
 PREFIX = "MEMWARDEN_"
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _UNITS_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -32,7 +32,7 @@ class SettingsError(Exception):
 
 def _duration(value: object) -> object:
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", value)
         if not match:
             raise ValueError('a duration is written like "15m" (s, m, h or d)')
         return float(match[1]) * _UNITS_S[match[2]]
@@ -56,10 +56,35 @@ def _several(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _figure(value: object) -> object:
+    """A whole number, from the environment too, where all is text."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
+
+
+def _bare(groups: tuple[str, ...]) -> tuple[str, ...]:
+    """Groups without the `@` that they are also called with."""
+    return tuple(group.removeprefix("@") for group in groups)
+
+
+def _asked(value: str) -> str:
+    """A URL that curl can fetch. Raises ValueError for what is none."""
+    try:
+        parts = urlsplit(value)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine or not value.isprintable() or " " in value:
+        raise ValueError('a health URL is written like "http://127.0.0.1:8000/"')
+    return value
+
+
 Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
 Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Id = Annotated[str, BeforeValidator(_text)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(_several)]
+Groups = Annotated[Strings, AfterValidator(_bare)]
+HealthUrl = Annotated[str, AfterValidator(_asked)]
+Reviewers = Annotated[Literal[1, 2], BeforeValidator(_figure)]
 PercentFigure = Annotated[float, Field(gt=0, le=100)]
 # Whoever knows it can make us look at a host: an empty one, as of an empty file, would let anybody.
 HookSecret = Annotated[SecretStr, Field(min_length=8)]
@@ -86,24 +111,26 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TelegramSettings(_Part):
+class _WithFiles(_Part):
+    """A part where `x_file` gives the value of `x`."""
+
+    _files = model_validator(mode="before")(_read_secret_files)
+
+
+class TelegramSettings(_WithFiles):
     """The Telegram bot. `api_base` is for a Bot API server of one's own; `light` defers aiogram's models (README)."""
 
     token: SecretStr
     api_base: str = ""
     light: bool = True
 
-    _files = model_validator(mode="before")(_read_secret_files)
 
-
-class SlackSettings(_Part):
+class SlackSettings(_WithFiles):
     """The Slack app, in Socket Mode. `base_url` is for a proxy, with a slash at its end."""
 
     bot_token: SecretStr
     app_token: SecretStr
     base_url: str = ""
-
-    _files = model_validator(mode="before")(_read_secret_files)
 
 
 class ChatSettings(_Part):
@@ -172,10 +199,10 @@ class HostSettings(_Part):
     host_key: Strings = ()
     known_hosts: str | None = None
     jump: str | None = None
-    groups: Strings = ()
+    groups: Groups = ()
     keep: Strings = ()
     never_touch: Strings = ()
-    health: dict[str, str] = {}
+    health: dict[str, HealthUrl] = {}
     alerts: dict[str, Any] = {}
     connect_timeout: Seconds = 10.0
 
@@ -184,7 +211,7 @@ class ApprovalSettings(_Part):
     """Who must say yes. `expire` is how long a proposed plan may be approved."""
 
     expire: Seconds = 900.0
-    reviewers: Literal[1, 2] = 1
+    reviewers: Reviewers = 1
     self_approve: bool = True
 
 
@@ -210,7 +237,7 @@ def _base(value: str) -> str:
 Base = Annotated[str, AfterValidator(_base)]
 
 
-class SentryHookSettings(_Part):
+class SentryHookSettings(_WithFiles):
     """Hooks of a Sentry internal integration. `hosts` maps projects (slug or id) to hosts; with `token` Sentry gets a note."""
 
     secret: HookSecret
@@ -220,8 +247,6 @@ class SentryHookSettings(_Part):
     base_url: Base = "https://sentry.io"
     token: HookSecret | None = None
 
-    _files = model_validator(mode="before")(_read_secret_files)
-
     @model_validator(mode="after")
     def _token_is_safe(self) -> SentryHookSettings:
         parts = urlsplit(self.base_url)
@@ -230,15 +255,13 @@ class SentryHookSettings(_Part):
         return self
 
 
-class AlertmanagerHookSettings(_Part):
+class AlertmanagerHookSettings(_WithFiles):
     """Webhooks of Prometheus Alertmanager. `hosts` maps values of the alerts' label `label` to hosts."""
 
     token: HookSecret
     hosts: dict[str, str] = Field(min_length=1)
     label: str = "instance"
     base_url: Base | None = None
-
-    _files = model_validator(mode="before")(_read_secret_files)
 
 
 class HookSettings(_Part):
@@ -290,13 +313,54 @@ def _is_loopback(host: str) -> bool:
 
 
 class _Environment(EnvSettingsSource):
-    """Values from the environment; one that is no JSON is the plain word it is (`MEMWARDEN_HOSTS__PROD__GROUPS=web`)."""
+    """Values from the environment, on top of the file's. One that is no JSON is the plain word it is, and so is a number where
+    words are wanted (`MEMWARDEN_HOSTS__PROD__GROUPS=web`)."""
+
+    def __init__(self, settings_cls: type[BaseSettings], file: dict[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._file = file
+
+    def __call__(self) -> dict[str, Any]:
+        return _part_over(self.settings_cls, self._file, super().__call__())
 
     def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:  # noqa: ANN401 - pydantic-settings' own
         try:
-            return super().decode_complex_value(field_name, field, value)
+            decoded = super().decode_complex_value(field_name, field, value)
         except ValueError:
             return value
+        return value if isinstance(decoded, (bool, int, float)) else decoded
+
+
+def _over(kind: Any, file: Any, environment: Any) -> Any:  # noqa: ANN401 - raw settings
+    """What the environment says over what the file says, both to be read as `kind`."""
+    if not (isinstance(file, dict) and isinstance(environment, dict)):
+        return environment
+    model = _model_of(kind)
+    if model is None:
+        return {**file, **environment}
+    if get_origin(kind) is dict:
+        given = {_as_in(file, name): value for name, value in environment.items()}
+        return {**file, **{name: _over(model, file.get(name), value) for name, value in given.items()}}
+    return _part_over(model, file, environment)
+
+
+def _part_over(model: type[BaseModel], file: dict[str, Any], environment: dict[str, Any]) -> dict[str, Any]:
+    """As `_over`, for one part. `x` and `x_file` are one value: who gives either makes the file's other one void."""
+    files = issubclass(model, _WithFiles)
+    kept = {key: value for key, value in file.items() if not (files and _twin(key) in environment)}
+    kinds = {key: field.annotation for key, field in model.model_fields.items()}
+    return {**kept, **{key: _over(kinds.get(key), file.get(key), value) for key, value in environment.items()}}
+
+
+def _twin(key: str) -> str:
+    """The other key of the same value."""
+    return key.removesuffix("_file") if key.endswith("_file") else f"{key}_file"
+
+
+def _as_in(table: dict[str, Any], name: str) -> str:
+    """The name in the file's table that the environment means, where names have lost their case."""
+    same = [one for one in table if one.casefold() == name.casefold()]
+    return same[0] if len(same) == 1 else name
 
 
 class Settings(BaseSettings):
@@ -335,7 +399,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file."""
         del env_settings, dotenv_settings, file_secret_settings
-        return (_Environment(settings_cls), init_settings)
+        return (_Environment(settings_cls, init_settings()),)
 
     @model_validator(mode="after")
     def _names_fit(self) -> Settings:
@@ -345,7 +409,7 @@ class Settings(BaseSettings):
         if "all" in self.hosts or "all" in groups:
             raise ValueError("hosts.all: the name `all` always means every host")
         for name, chat in self.chats.items():
-            self._known(f"chats.{name}.hosts", chat.hosts or (), {*self.hosts, *groups, "all"})
+            self._known(f"chats.{name}.hosts", chat.hosts or (), groups | {"all"})
         for name, host in self.hosts.items():
             self._host_fits(name, host)
         for name, chat in self.chats.items():
@@ -376,11 +440,14 @@ class Settings(BaseSettings):
             seen.add(jump)
             at, jump = jump, self.hosts[jump].jump
 
-    @staticmethod
-    def _known(where: str, names: tuple[str, ...], known: set[str]) -> None:
+    def _known(self, where: str, names: tuple[str, ...], groups: set[str]) -> None:
         for name in names:
-            if name.removeprefix("@") not in known:
-                raise ValueError(f"{where}: {name!r} is neither a host nor a group{_nearest(name, known)}")
+            if name.startswith("@"):
+                if name.removeprefix("@") not in groups:
+                    near = _nearest(name, {*self.hosts, *(f"@{group}" for group in groups)})
+                    raise ValueError(f"{where}: there is no group {name!r}{near}")
+            elif name not in groups and name not in self.hosts:
+                raise ValueError(f"{where}: {name!r} is neither a host nor a group{_nearest(name, groups | set(self.hosts))}")
 
     def alerts_of(self, host: str) -> AlertSettings:
         """The alert settings of one host: the general ones with its own on top."""

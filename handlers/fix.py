@@ -23,7 +23,7 @@ from remote.facts.host import MACHINE
 from remote.facts.memory import MEMORY
 from remote.facts.processes import PROCESSES
 from remote.facts.schedules import SCHEDULES
-from remote.facts.units import UNITS
+from remote.facts.units import UNITS, full_name
 from remote.findings import duplicates, pressure, schedules, sizing
 from remote.findings.base import Finding
 from remote.findings.duplicates import Duplicates
@@ -69,13 +69,12 @@ async def run(request: Request, *, hosts: Hosts, plans: Plans, clock: Clock) -> 
     """Read the host afresh and propose what would mend it."""
     words, kept = _kept(request.words)
     host = one_host(request, hosts, words)
-    policy = hosts.policy(host)
-    policy = replace(policy, keep=(*kept, *policy.keep))
+    policy = replace(hosts.policy(host), chosen=kept)
 
     async def look() -> Reply:
         answers = await hosts.ask(host, MEMORY, PROCESSES, UNITS, MACHINE, SCHEDULES)
         sight = judge(host, answers, policy, hosts.key())
-        _check_kept(kept, sight.groups)
+        _check_kept(policy, sight.seen)
         if any(group.tie for group in sight.groups):
             return _ask_which(host, sight.groups, kept)
         draft = _draft(host, sight, policy, hosts.host_key(host))
@@ -127,21 +126,20 @@ def _kept(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     at = words.index(KEEP)
     if not words[at + 1 :]:
         raise Usage(T("Keep which unit?"))
-    return words[:at], tuple(unit if "." in unit else f"{unit}.service" for unit in words[at + 1 :])
+    return words[:at], tuple(map(full_name, words[at + 1 :]))
 
 
-def _check_kept(kept: Sequence[str], groups: Sequence[Duplicates]) -> None:
-    """Whoever names a twin to keep gets no plan that stops it."""
-    twins = [(member.unit, group.keep) for group in groups for member in (group.keep, *group.extra) if member.unit]
-    for name in kept:
-        found = [(unit, keep.unit) for unit, keep in twins if unit.is_called({name})]
+def _check_kept(policy: Policy, seen: Seen) -> None:
+    """Whoever names a twin to keep gets no plan that stops it, nor one that stops what the settings keep."""
+    groups, _ = duplicates.find(seen.processes, seen.units, replace(policy, chosen=()))
+    twins = [(member.unit, group.keep.unit) for group in groups for member in (group.keep, *group.extra) if member.unit]
+    for name in policy.chosen:
+        found = [(unit, stays) for unit, stays in twins if unit.is_called({name})]
         if not found:
-            raise Refused("not-found", T("{unit} is none of the twins.", unit=Mono(name[:SHOWN])))
+            raise Refused("not-found", T("{unit} has no twin that could go.", unit=Mono(name[:SHOWN])))
         for unit, stays in found:
-            if stays and stays.id != unit.id:
-                text = T(
-                    "{unit} cannot be the one to keep: {other} is named to stay too.", unit=Mono(unit.id), other=Mono(stays.id)
-                )
+            if stays and stays.id != unit.id and stays.is_called(policy.keep):
+                text = T("{unit} cannot be the one to keep: the settings keep {other}.", unit=Mono(unit.id), other=Mono(stays.id))
                 raise Refused("conflict", text)
 
 

@@ -12,8 +12,10 @@ from handlers.every import Part, every
 from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Button, Code, Reply, Title
 from handlers.request import Request
-from handlers.words import SHOWN, host_and_unit, names, split_number, within
-from remote.facts.journal import Entry, unit_log
+from handlers.words import SHOWN, host_and_unit, known_unit, names, split_number, within
+from remote.facts.base import Fact
+from remote.facts.journal import Entry, Journal, unit_log
+from remote.facts.units import UNITS, full_name
 from remote.redact import redact
 from remote.text import Mono, N, T
 
@@ -32,7 +34,7 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class LogsData:
-    """The JSON of /logs, oldest line first."""
+    """The JSON of /logs, oldest line first. `unit` is its id, whatever alias was typed."""
 
     unit: str
     lines: tuple[LogLine, ...]
@@ -40,24 +42,44 @@ class LogsData:
 
 
 async def run(request: Request, *, hosts: Hosts) -> Reply:
-    """Read the last lines of one unit on one host."""
+    """Read the last lines of one unit on one host. Raises Refused for a service that is neither there nor in the journal."""
     words, number = split_number(request.words, names(request, hosts))
     count = within(number, LINES, MOST)
     host, name = host_and_unit(request, hosts, words)
-    unit = name if "." in name else f"{name}.service"
-    try:
-        fact = unit_log(unit, count)
-    except ValueError as error:
-        raise Usage(T("{unit} is no unit's name.", unit=Mono(name[:SHOWN]))) from error
+    fact = _fact(name, count)
 
     async def look(host: str) -> Part:
-        absent = T("There is no journal on {host}, so I can show no unit's log.", host=Mono(host))
-        journal = needed(host, await hosts.ask(host, fact), fact, absent)
+        unit, journal = await _read(hosts, host, name, fact, count)
         lines = tuple(_line(entry) for entry in journal.entries[-count:])
         blocks = _card(host, unit, lines, journal.partial)
         return Part(LogsData(unit, lines, journal.partial), blocks, ((Button(T("Why"), f"/why {host}"),),))
 
     return await every((host,), look)
+
+
+def _fact(name: str, count: int) -> Fact[Journal]:
+    """The log of the unit of this name. Raises Usage."""
+    try:
+        return unit_log(full_name(name), count)
+    except ValueError as error:
+        raise Usage(T("{unit} is no unit's name.", unit=Mono(name[:SHOWN]))) from error
+
+
+async def _read(hosts: Hosts, host: str, name: str, fact: Fact[Journal], count: int) -> tuple[str, Journal]:
+    """The unit's id and its log. journalctl knows no alias, so one costs a second look. Raises HostError, Refused."""
+    absent = T("There is no journal on {host}, so I can show no unit's log.", host=Mono(host))
+    unit = full_name(name)
+    answers = await hosts.ask(host, fact, UNITS)
+    journal = needed(host, answers, fact, absent)
+    units = answers.readable(UNITS)
+    known = units.by_name(name) if units else None
+    if known is not None and known.id != unit:
+        fact = _fact(known.id, count)
+        return known.id, needed(host, await hosts.ask(host, fact), fact, absent)
+    # Of sockets, timers and the like the units say nothing: only the journal may know them.
+    if units and not journal.entries and unit.endswith(".service"):
+        known_unit(host, units, name)
+    return unit, journal
 
 
 def _line(entry: Entry) -> LogLine:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from handlers.cards.failure import needed, needed_units
-from handlers.cards.host import short_unit
 from handlers.cards.plan import plan_card
 from handlers.command import Command, Refused
 from handlers.every import alone
@@ -14,15 +11,15 @@ from handlers.ports.hosts import Hosts
 from handlers.ports.plans import Plans
 from handlers.reply import Reply
 from handlers.request import Request
-from handlers.words import SHOWN, host_and_unit
+from handlers.words import host_and_unit, known_unit
 from remote.facts.host import MACHINE
 from remote.facts.memory import MEMORY
 from remote.facts.processes import PROCESSES
-from remote.facts.units import UNITS, Unit, Units
+from remote.facts.units import UNITS
 from remote.remedies import plan as planning
 from remote.remedies.base import CannotDraft
 from remote.remedies.plan import Seen
-from remote.text import Mono, T
+from remote.text import T
 
 
 async def run(request: Request, *, hosts: Hosts, plans: Plans, clock: Clock) -> Reply:
@@ -44,21 +41,6 @@ async def _restart(
     except CannotDraft as why:
         raise Refused("no-safe-plan", why.text) from why
     return plan_card(await plans.propose(request, draft), clock.now())
-
-
-def known_unit(host: str, units: Units, name: str) -> Unit:
-    """The unit of this name or alias. Raises Refused, naming the nearest."""
-    unit = units.by_name(name)
-    if unit is not None:
-        return unit
-    # Compared without their common ending, which would make all names alike.
-    names = {short_unit(alias): known.id for known in units.all for alias in known.names}
-    near = get_close_matches(short_unit(name), names, 1, 0.6)
-    word = Mono(name[:SHOWN])
-    if near:
-        text = T("There is no unit {unit} on {host}. Did you mean {near}?", unit=word, host=Mono(host), near=Mono(names[near[0]]))
-        raise Refused("not-found", text)
-    raise Refused("not-found", T("There is no unit {unit} on {host}.", unit=word, host=Mono(host)))
 
 
 COMMAND = Command("restart", T("Propose the restart of one unit"), "/restart HOST UNIT", run, ("/restart prod celery.service",))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from difflib import get_close_matches
 
+from handlers.cards.host import short_unit
 from handlers.command import Refused, Usage
 from handlers.ports.hosts import Hosts
 from handlers.request import Request
+from remote.facts.units import Unit, Units
 from remote.text import Mono, T
 
 SHOWN = 64  # of a word that made no sense
@@ -94,6 +97,21 @@ def host_and_unit(request: Request, hosts: Hosts, words: tuple[str, ...]) -> tup
             raise Usage(T("Which unit?"))
         case _:
             raise Usage(T("One host and one unit, please."))
+
+
+def known_unit(host: str, units: Units, name: str) -> Unit:
+    """The unit of this name or alias. Raises Refused, naming the nearest."""
+    unit = units.by_name(name)
+    if unit is not None:
+        return unit
+    # Compared without their common ending, which would make all names alike.
+    names = {short_unit(alias): known.id for known in units.all for alias in known.names}
+    near = get_close_matches(short_unit(name), names, 1, 0.6)
+    word = Mono(name[:SHOWN])
+    if near:
+        text = T("There is no unit {unit} on {host}. Did you mean {near}?", unit=word, host=Mono(host), near=Mono(names[near[0]]))
+        raise Refused("not-found", text)
+    raise Refused("not-found", T("There is no unit {unit} on {host}.", unit=word, host=Mono(host)))
 
 
 def one_plan(words: tuple[str, ...]) -> str:

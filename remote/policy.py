@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -23,9 +25,13 @@ class Sizing:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One host's policy: which twins to keep, what never to touch, thresholds, sizing."""
+    """One host's policy: which twins to keep, what never to touch, thresholds, sizing.
+
+    `keep` stays by the settings, `chosen` by the word of whoever asks for this one plan; neither is ever an extra.
+    """
 
     keep: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
     never_touch: tuple[str, ...] = ()
     health: Mapping[str, str] = field(default_factory=dict)
     memory_percent: float = 90.0
@@ -34,3 +40,9 @@ class Policy:
     critical_available_bytes: int = 100 * MIB
     celery_stop_timeout_s: int = 600
     sizing: Sizing = Sizing()
+
+    @property
+    def version(self) -> str:
+        """Changes with all in the settings that a plan is drawn by (32 hex digits): an approval is for those."""
+        drawn_by = [self.keep, self.never_touch, sorted(self.health.items()), self.celery_stop_timeout_s]
+        return hashlib.sha256(json.dumps(drawn_by).encode()).hexdigest()[:32]

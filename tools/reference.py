@@ -32,11 +32,13 @@ Written from `bot/settings.py` by `python -m tools.reference`; do not edit by ha
 One TOML file: `--config FILE`, else `./memwarden.toml`, else `/etc/memwarden/memwarden.toml`, else the built-in default: the
 console, this machine as host `local`, its user an admin. An example: [memwarden.toml.example](../deploy/memwarden.toml.example).
 
-- A value can come from the environment instead: `MEMWARDEN_` and the path with `__`, for example
-  `MEMWARDEN_TELEGRAM__TOKEN` or `MEMWARDEN_HOSTS__PROD__PORT`. The environment wins over the file.
+- A value can come from the environment instead: `MEMWARDEN_` and the path with `__`, for example `MEMWARDEN_TELEGRAM__TOKEN` or
+  `MEMWARDEN_HOSTS__PROD__PORT`. The environment wins over the file, over a `KEY_file` in it too. It knows no upper and lower
+  case: `PROD` may be `[hosts.Prod]` in the file.
 - In `[telegram]`, `[slack]` and the parts of `[hooks]`, `KEY_file = "PATH"` reads the value of KEY from a file. A path that is
   not absolute is looked up in `$CREDENTIALS_DIRECTORY` when that is set (systemd's `LoadCredential=`).
-- An unknown key is an error that names the nearest right one. `memwarden check` reads the settings and tries all they name.
+- An unknown key is an error that names the nearest right one. `memwarden check` reads the settings, tries the chats,
+  hosts and hooks, and looks whether the units they name are there.
 - A duration is `"90s"`, `"15m"`, `"4h"` or `"1d"`; a plain number is seconds. A size is `"600M"` (K, M, G, T, of 1024); a
   plain number is bytes. An id can be written as a number or a string. Where a list stands, one word may stand alone.
 """
@@ -137,18 +139,20 @@ MEANING = {
     "alerts.memory_percent": "Used memory (of MemTotal, `1 - MemAvailable/MemTotal`) from which it is an alert…",
     "alerts.clear_percent": "Below this the alert ends.",
     "alerts.critical_percent": "From here on it is critical, at once.",
-    "alerts.critical_available": "With this much or less available it is critical too, at once.",
+    "alerts.critical_available": "With this much or less available it is critical too, at once; on a small server no more than "
+    "10 % of its memory counts. It is over once 1.25 times as much is available.",
     "alerts.hold": "…once it has lasted so long.",
     "alerts.every": "How often memory is looked at.",
-    "alerts.repeat": "After so long an alert that is still open is told again, in a new message.",
+    "alerts.repeat": "After so long an alert that is still open is told again, in a new message. One that becomes critical is "
+    "a new message too.",
     "approvals.expire": "How long a proposed plan can be approved.",
     "approvals.reviewers": "2 is the two-person rule.",
     "approvals.self_approve": "With one reviewer: whether who asked for a plan may approve it.",
     "sizing.gunicorn_workers_per_gib": "gunicorn workers a GiB of RAM.",
     "sizing.celery_processes_per_gib": "celery pool processes a GiB of RAM.",
-    "sizing.gunicorn_threads": "Threads of a gunicorn worker that a recommendation counts with.",
-    "sizing.gunicorn_max_requests": "Requests after which a gunicorn worker should be replaced.",
-    "sizing.celery_max_tasks_per_child": "Tasks after which a celery pool process should be replaced.",
+    "sizing.gunicorn_threads": "Threads a gunicorn worker should have. Nothing uses it yet.",
+    "sizing.gunicorn_max_requests": "Requests after which a gunicorn worker should be replaced. Nothing uses it yet.",
+    "sizing.celery_max_tasks_per_child": "Tasks after which a celery pool process should be replaced. Nothing uses it yet.",
     "sizing.gunicorn_memory_max": "The least MemoryMax of a gunicorn unit.",
     "hooks.listen": 'IP address and port, `"127.0.0.1:8090"` or `"[::1]:8090"`.',
     "hooks.public": "`true` allows an address that is not loopback. There is no TLS here: put a proxy in front.",

@@ -108,16 +108,18 @@ class KillRule:
     async def add(self, tx: AsyncConnection, host: str, found: Sequence[Sighted]) -> tuple[str, ...]:
         """Keep kills within a transaction, new or known; gives the message that tells each (empty: a plan's card)."""
         sights = [await self._one(tx, host, one.kill, one.batch) for one in found]
+        await self._tell(tx, host, sights)
+        return tuple(told for told, _ in sights)
+
+    async def _tell(self, tx: AsyncConnection, host: str, sights: Sequence[tuple[str, bool]]) -> None:
+        """Show each message once, anew where one of its kills must be heard."""
         for told in dict.fromkeys(told for told, _ in sights):
             await self._show(tx, host, told, anew=(told, True) in sights)
-        return tuple(told for told, _ in sights)
 
     async def missing(self, host: str, lost: Sequence[Kill]) -> None:
         """Keep kills that only a counter knows of, each a row of its own; a line that comes later takes one of them in."""
         async with self._store.begin() as tx:
-            cards = dict.fromkeys([await self._new(tx, host, kill, "") for kill in lost])
-            for told in cards:
-                await self._show(tx, host, told)
+            await self._tell(tx, host, [await self._new(tx, host, kill, "") for kill in lost])
         self._outbox.wake()
 
     async def settle(self) -> None:
@@ -150,7 +152,7 @@ class KillRule:
         """Keep one sight of a kill; gives the message that tells it, and whether that must be shown anew to be heard."""
         row = await self._known(tx, host, kill)
         if row is None:
-            return await self._new(tx, host, kill, batch), False
+            return await self._new(tx, host, kill, batch)
         whole = join(load_kill(row.data), kill)
         if not row.told:  # what was told as another's doing is not explained away by a plan that came after
             whole = await self._by_plan(tx, host, whole, first=row.cause != "plan")
@@ -189,13 +191,20 @@ class KillRule:
         fitting = (row for row in rows if same_kill(load_kill(row.data), kill))
         return next(iter(sorted(fitting, key=lambda row: row.unit is None)), None)
 
-    async def _new(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> str:
+    async def _new(self, tx: AsyncConnection, host: str, kill: Kill, batch: str) -> tuple[str, bool]:
+        """Keep a kill that nothing was known of; gives what `_one` does."""
         kill = await self._by_plan(tx, host, kill, first=True)
         loud = await self._sounds(tx, host, kill)
         told = "" if kill.cause == "plan" else batch or await self._message(tx, host, kill, loud=loud)
+        unheard = loud and await self._silent(tx, host, told)
         values = {"host": host, "boot_id": kill.boot_id, "monotonic_us": kill.monotonic_us, "at": kill.at}
         await tx.execute(insert(kills).values(**values, **self._values(kill, told=told, loud=loud, changed=True)))
-        return told
+        return told, unheard
+
+    async def _silent(self, tx: AsyncConnection, host: str, told: str) -> bool:
+        """Whether this message has kills already and none of them made a sound: an edit would make none either."""
+        loudest = select(func.max(kills.c.loud)).where(kills.c.host == host, kills.c.told == told)
+        return (await tx.execute(loudest)).scalar() is False
 
     def _values(self, kill: Kill, *, told: str, loud: bool, changed: bool, row: Any = None) -> dict[str, Any]:  # noqa: ANN401
         now = self._clock.now()

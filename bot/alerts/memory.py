@@ -1,4 +1,4 @@
-"""The memory rule: above the threshold for its hold, or critical at once; one incident, one message, until it is below again."""
+"""The memory rule: above the threshold for its hold, or critical at once; one incident, one living message, until it is over."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from bot.alerts.routing import told_about
 from bot.store.tables import incidents
 from handlers.cards.host import Use
 from handlers.cards.memory import MemoryIncident, memory_card
+from handlers.reply import Line, Reply, Title
+from remote.text import Mono, Percent, T, When
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 WhoHolds = Callable[[str], Awaitable[tuple[Use, ...]]]
 Level = Literal["warning", "critical"]
 REFRESH_S = 60.0  # the open message follows the figures at most this often: edits count against a chat's rate
+SHARE = 0.1  # of MemTotal: `critical_available` counts as no more than this, or a small server would stand below it for ever
+CLEARLY = 1.25  # times the limit must be available again, or what sways around it would be a new message each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,17 @@ class Incident:
 
 def critical(memory: Memory, rules: AlertSettings) -> bool:
     """Whether there is no time to hold back."""
-    return memory.used_percent >= rules.critical_percent or memory.available_bytes <= rules.critical_available
+    return memory.used_percent >= rules.critical_percent or memory.available_bytes <= least_available(memory, rules)
 
 
 def over(memory: Memory, rules: AlertSettings) -> bool:
-    """Whether an open incident is at its end."""
-    return memory.used_percent < rules.clear_percent and not critical(memory, rules)
+    """Whether an open incident is at its end: clearly below each limit that may have opened it."""
+    return memory.used_percent < rules.clear_percent and memory.available_bytes > CLEARLY * least_available(memory, rules)
+
+
+def least_available(memory: Memory, rules: AlertSettings) -> float:
+    """With so many bytes available or fewer it is critical."""
+    return min(rules.critical_available, SHARE * memory.total_bytes)
 
 
 class MemoryRule:
@@ -65,19 +74,16 @@ class MemoryRule:
         self._open: dict[str, Incident] = {}
 
     async def load(self) -> None:
-        """Go on with what was open when the process ended."""
+        """Go on with what was open when the process ended; what is open of a host that is no longer known ends here."""
         query = select(incidents).where(incidents.c.rule == "memory", incidents.c.closed_at.is_(None))
         async with self._store.connect() as tx:
-            for row in (await tx.execute(query)).all():
-                self._open[row.host] = Incident(
-                    row.id,
-                    row.level,
-                    row.opened_at,
-                    row.told_at,
-                    row.changed_at,
-                    float(row.data["worst_percent"]),
-                    datetime.fromisoformat(row.data["worst_at"]),
-                )
+            rows = (await tx.execute(query)).all()
+        for row in rows:
+            incident = _incident(row)
+            if row.host in self._settings.hosts:
+                self._open[row.host] = incident
+            else:
+                await self._leave(row.host, incident)
 
     async def sample(self, host: str, memory: Memory) -> None:
         """Judge one sample."""
@@ -120,14 +126,14 @@ class MemoryRule:
             await self._end(host, incident, memory)
             return
         worse = incident.level == "warning" and critical(memory, rules)
-        again = now - incident.told_at >= timedelta(seconds=rules.repeat)
+        anew = worse or now - incident.told_at >= timedelta(seconds=rules.repeat)
         stale = now - incident.shown_at >= timedelta(seconds=REFRESH_S)
-        if not (worse or again or stale):
+        if not (anew or stale):
             self._open[host] = incident
             return
         changed = replace(
             incident, level="critical" if worse else incident.level, shown_at=now,
-            told_at=now if worse or again else incident.told_at,
+            told_at=now if anew else incident.told_at,
         )  # fmt: skip
         uses = await self._who(host)
         async with self._store.begin() as tx:
@@ -141,7 +147,7 @@ class MemoryRule:
                     data=_data(memory, incident.worst_percent, incident.worst_at),
                 )
             )
-            await self._show(tx, host, changed, memory, uses, again=again)
+            await self._show(tx, host, changed, memory, uses, anew=anew)
         self._open[host] = changed
         self._outbox.wake()
 
@@ -157,6 +163,14 @@ class MemoryRule:
         del self._open[host]
         self._outbox.wake()
 
+    async def _leave(self, host: str, incident: Incident) -> None:
+        """Close what nobody will look at again, and say so where it was told: how it went on is not known."""
+        now = self._clock.now()
+        async with self._store.begin() as tx:
+            await tx.execute(update(incidents).where(incidents.c.id == incident.id).values(closed_at=now, changed_at=now))
+            await self._outbox.repost(tx, _left(host, incident), _key(incident))
+        self._outbox.wake()
+
     async def _show(
         self,
         tx: AsyncConnection,
@@ -165,15 +179,34 @@ class MemoryRule:
         memory: Memory,
         uses: tuple[Use, ...],
         *,
-        again: bool = False,
+        anew: bool = False,
         closed_at: datetime | None = None,
     ) -> None:
-        """One message in every chat that is told; anew only when it is repeated."""
-        key = f"memory:{incident.id}"
+        """One message in every chat that is told; anew only when it got worse or is repeated: an edit makes no sound."""
+        key = _key(incident)
         shown = MemoryIncident(incident.level, incident.opened_at, closed_at, incident.worst_percent, memory, uses)
         card = replace(memory_card(host, shown, self._clock.now()), key=key)
         for place in told_about(self._settings, host):
-            await self._outbox.post(tx, place, card, key, fresh=again)
+            await self._outbox.post(tx, place, card, key, fresh=anew)
+
+
+def _key(incident: Incident) -> str:
+    return f"memory:{incident.id}"
+
+
+def _incident(row: Any) -> Incident:  # noqa: ANN401 - a row of incidents
+    worst_at = datetime.fromisoformat(row.data["worst_at"])
+    return Incident(
+        row.id, row.level, row.opened_at, row.told_at, row.changed_at, float(row.data["worst_percent"]), worst_at
+    )  # fmt: skip
+
+
+def _left(host: str, incident: Incident) -> Reply:
+    """The last word about a host that was renamed or taken out of the settings in the middle of an incident."""
+    title = T("{host} is not watched any more", host=Mono(host))
+    worst = Percent(incident.worst_percent, 1)
+    last = T("There was a memory alert since {at}, {percent} at worst.", at=When(incident.opened_at), percent=worst)
+    return Reply((Title(title), Line(last)), key=_key(incident))
 
 
 def _data(memory: Memory, worst_percent: float, worst_at: datetime) -> dict[str, Any]:

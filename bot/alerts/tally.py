@@ -1,7 +1,8 @@
 """The tally: the kernel's own count of its kills held against those that we know of. What it counted more the log has lost.
 
-`/proc/vmstat`'s `oom_kill` comes with each sample for nothing; only when it disagrees is the host asked where. A line may come
-late (journald starves while memory is short), so that a difference has to last before it is told.
+`/proc/vmstat`'s `oom_kill` comes with each sample for nothing; only when it disagrees is the host asked where, and in a container
+how many of them are its own. A line may come late (journald starves while memory is short), so that a difference has to last
+before it is told.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 GRACE = timedelta(seconds=30)
 ANOTHER_BOOT = timedelta(seconds=60)  # the start of a host, by its clock and uptime, moves by less than this within one boot
+YOUNG_S = 300.0  # a host is seen so soon after it started, while it is watched
 MOST = 20  # lost kills that are told one by one
 
 
@@ -38,6 +40,15 @@ class Short:
 
     missing: int
     since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A sample's count, and since when the host runs, by our clock and by its own."""
+
+    oom_kills: int
+    booted_at: datetime
+    uptime_s: float
 
 
 class Tally:
@@ -50,44 +61,64 @@ class Tally:
         self._rule = rule
         self._clock = clock
         self._short: Short | None = None
-        self._even: tuple[datetime, int] | None = None  # the boot and the count that were last found to agree with the rows
+        # The boot, and the sample's count, that were last found to agree with the rows: until it grows nothing is asked.
+        self._even: tuple[datetime, int] | None = None
 
     async def look(self, host: Host, memory: Memory, *, listening: bool) -> None:
         """Hold a sample against the rows. `listening`: the journal is being followed, a missing line is not merely unread."""
         if memory.oom_kills is None:
             return
-        booted_at = self._clock.now() - timedelta(seconds=memory.uptime_s)
-        if self._even is not None and abs(self._even[0] - booted_at) < ANOTHER_BOOT and memory.oom_kills <= self._even[1]:
+        now = Reading(memory.oom_kills, self._clock.now() - timedelta(seconds=memory.uptime_s), memory.uptime_s)
+        if self._even is not None and _one_boot(self._even[0], now.booted_at) and now.oom_kills <= self._even[1]:
             return
         async with self._store.connect() as tx:
             row = (await tx.execute(select(tallies).where(tallies.c.host == self._name))).one_or_none()
-            same = row is not None and abs(row.booted_at - booted_at) < ANOTHER_BOOT
-            known = await _known(tx, self._name, row.boot_id) + row.base if row is not None and same else None
-        if row is not None and known is not None and memory.oom_kills <= known:
-            self._short, self._even = None, (row.booted_at, memory.oom_kills)
+            known = 0 if row is None else row.base + await _known(tx, self._name, row.boot_id)
+        if row is not None and _one_boot(row.booted_at, now.booted_at) and now.oom_kills <= known:
+            self._agree(now)
             return
         counters = (await host.ask(COUNTERS))[COUNTERS]
-        if isinstance(counters, Unreadable) or counters.oom_kills is None:
+        if isinstance(counters, Unreadable) and counters.kind != "unsupported":
             return
-        if row is None or row.boot_id != counters.boot_id:
-            await self._begin(counters, booted_at, first=row is None)
-        elif known is not None and counters.oom_kills > known:
-            await self._lost(counters, row.groups, counters.oom_kills - known, int(memory.uptime_s * 1e6), listening=listening)
+        if isinstance(counters, Unreadable) or counters.oom_kills is None:
+            self._agree(now)  # a container without a count of its own: the sample's is its whole node's
+        elif row is None or counters.oom_kills < row.base:  # what is counted is another count: a container's own since
+            await self._begin(counters, now.booted_at, reset=row is not None and row.boot_id != counters.boot_id)
+        elif row.boot_id != counters.boot_id:
+            went_on = 0 < known <= counters.oom_kills and now.uptime_s < YOUNG_S
+            await self._begin(counters, now.booted_at, reset=not went_on)
+        else:
+            await self._same_boot(counters, row, known, now, listening=listening)
 
-    async def _begin(self, counters: Counters, booted_at: datetime, *, first: bool) -> None:
-        """A boot that is new to us. What was counted before we first saw the host is history; of a later boot nothing is."""
+    def _agree(self, now: Reading) -> None:
+        self._short, self._even = None, (now.booted_at, now.oom_kills)
+
+    async def _begin(self, counters: Counters, booted_at: datetime, *, reset: bool) -> None:
+        """A boot that is new to us. What was counted before we first saw the host is history; of a later boot nothing is, as long
+        as the counter was `reset`: a container's boot may be its own and the counter its node's."""
         async with self._store.begin() as tx:
             known = await _known(tx, self._name, counters.boot_id)
             values: dict[str, Any] = {
                 "boot_id": counters.boot_id,
                 "booted_at": booted_at,
-                "base": (counters.oom_kills or 0) - known if first else 0,
-                "groups": dict(counters.groups) if first else {},
+                "base": 0 if reset else (counters.oom_kills or 0) - known,
+                "groups": {} if reset else dict(counters.groups),
             }
             done = await tx.execute(update(tallies).where(tallies.c.host == self._name).values(**values))
             if done.rowcount == 0:
                 await tx.execute(insert(tallies).values(host=self._name, **values))
         self._short = None
+
+    async def _same_boot(self, counters: Counters, row: Any, known: int, now: Reading, *, listening: bool) -> None:  # noqa: ANN401
+        """The boot of the row, by its id: its start by our clock moves when that is set."""
+        if not _one_boot(row.booted_at, now.booted_at):
+            async with self._store.begin() as tx:
+                await tx.execute(update(tallies).where(tallies.c.host == self._name).values(booted_at=now.booted_at))
+        missing = (counters.oom_kills or 0) - known
+        if missing > 0:
+            await self._lost(counters, row.groups, missing, int(now.uptime_s * 1e6), listening=listening)
+        else:
+            self._agree(now)
 
     async def _lost(self, counters: Counters, before: dict[str, int], missing: int, uptime_us: int, *, listening: bool) -> None:
         """Tell what is missing once it has been missing for a while; `uptime_us` is when that was read, by its own clock."""
@@ -127,6 +158,10 @@ class Tally:
         source = f"memory.events of {unit}" if unit else "/proc/vmstat"
         said = f"oom_kill {counters.oom_kills} ({source}), and no line in the log"
         return counted_kill(unit, counters.boot_id, self._clock.now(), monotonic_us, None, said)
+
+
+def _one_boot(one: datetime, other: datetime) -> bool:
+    return abs(one - other) < ANOTHER_BOOT
 
 
 async def _known(tx: AsyncConnection, host: str, boot_id: str) -> int:

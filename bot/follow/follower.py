@@ -7,9 +7,11 @@ import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import structlog
+
 from bot.alerts.kills import FINAL_S
 from bot.alerts.tally import Tally
-from bot.follow.stream import ProgramsStream, SystemStream, ended
+from bot.follow.stream import Pauses, ProgramsStream, SystemStream, ended
 from bot.follow.watched import ASK_S, Watched
 from remote.errors import HostError
 from remote.facts.processes import PROCESSES
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from bot.alerts.kills import KillRule
     from bot.parts import App
     from remote.facts.memory import Memory
+
+log = structlog.get_logger(__name__)
 
 
 class Follower:
@@ -30,22 +34,16 @@ class Follower:
         self.system = SystemStream(self.watched)
         self.programs = ProgramsStream(self.watched)
         self._tally = Tally(name, app.store, rule, app.clock)
+        self._hearing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """For ever."""
-        name = self.watched.name
-        system = asyncio.create_task(self.system.follow(), name=f"journal {name}")
-        programs: asyncio.Task[None] | None = None
+        system = asyncio.create_task(self.system.follow(), name=f"journal {self.watched.name}")
         try:
             await self.system.seen.wait()
-            while True:
-                changed = await self._who_speaks()
-                if changed or programs is None:
-                    await ended(programs)
-                    programs = asyncio.create_task(self.programs.follow(), name=f"programs {name}")
-                await self.watched.voices.until_stale()
+            await self._attend()
         finally:
-            await ended(system, programs)
+            await ended(system, self._hearing)
 
     async def sampled(self, memory: Memory) -> None:
         """The kernel's counter came with a sample: hold it against what is known, and ask for claims that still wait."""
@@ -59,6 +57,27 @@ class Follower:
             await watched.ledger.pay()
         with contextlib.suppress(HostError):
             await self._tally.look(watched.host, memory, listening=self.system.listening)
+
+    async def _attend(self) -> None:
+        """Listen to whoever speaks, for ever. Whatever breaks is said once, until it goes well again."""
+        pauses: Pauses | None = None
+        while True:
+            try:
+                await self._hear()
+                await self.watched.voices.until_stale()
+                pauses = None
+            except Exception:
+                if pauses is None:
+                    log.exception("it was not found out whom to listen to", host=self.watched.name)
+                    pauses = Pauses()
+                await pauses.next()
+
+    async def _hear(self) -> None:
+        """Open the programs' stream, or open it anew where somebody else speaks now."""
+        changed = await self._who_speaks()
+        if changed or self._hearing is None:
+            await ended(self._hearing)
+            self._hearing = asyncio.create_task(self.programs.follow(), name=f"programs {self.watched.name}")
 
     async def _who_speaks(self) -> bool:
         """Ask who the main processes are; whether that changed whom to listen to."""

@@ -1,9 +1,16 @@
-"""What was found of one host, until the store has taken it: an autopsy tells a thing once, and a disk may be full for a while."""
+"""What was found of one host, until the store has taken it: an autopsy tells a thing once, and a disk may be full for a while.
+
+A kill that cannot be kept at all must not hold up the others for ever: it is logged and let go.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy.exc import DatabaseError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from bot.alerts.staged import is_staged
 from remote.findings.kill import JOIN_S
@@ -13,6 +20,8 @@ if TYPE_CHECKING:
 
     from bot.alerts.kills import KillRule, Mark, Sighted
     from remote.findings.kill import Kill
+
+log = structlog.get_logger(__name__)
 
 REMEMBERED = 20_000  # staged kills, so that each counts once
 
@@ -36,14 +45,33 @@ class Ledger:
         self._owed += [one for one in found if not is_staged(one.kill) or self._is_new(one.kill)]
         return bool(self._owed)
 
-    async def pay(self, mark: Callable[[Sequence[Sighted]], Mark] | None = None) -> None:
-        """Keep all that is owed, and with it the mark that is made of it. All of it stays owed when that fails."""
-        if not self._owed and mark is None:
+    async def pay(self, marked: Callable[[Sequence[Sighted]], Sequence[Mark]] | None = None) -> None:
+        """Keep all that is owed, and with it the marks that are made of it. All of it stays owed when the store refuses it."""
+        if not self._owed and marked is None:
             return
         async with self._paying:
             found = tuple(self._owed)
-            await self._rule.keep(self._host, found, *((mark(found),) if mark else ()))
-            del self._owed[: len(found)]
+            marks = tuple(marked(found)) if marked else ()
+            try:
+                await self._rule.keep(self._host, found, *marks)
+            except Exception as trouble:
+                if not found or is_refusal(trouble):
+                    raise
+                await self._pay_apart(len(found))
+                await self._rule.keep(self._host, (), *marks)
+            else:
+                del self._owed[: len(found)]
+
+    async def _pay_apart(self, number: int) -> None:
+        """Keep the first so many one by one, all but those that cannot be kept."""
+        for one in self._owed[:number]:
+            try:
+                await self._rule.keep(self._host, (one,))
+            except Exception as trouble:
+                if is_refusal(trouble):
+                    raise
+                log.exception("a kill cannot be kept", host=self._host, pid=one.kill.pid, cause=one.kill.cause)
+            del self._owed[0]
 
     def _is_new(self, kill: Kill) -> bool:
         key = (kill.boot_id, kill.cgroup if kill.pid is None else kill.pid)
@@ -52,3 +80,9 @@ class Ledger:
         if len(self._staged) > REMEMBERED:
             del self._staged[next(iter(self._staged))]
         return before_us is None or abs(kill.monotonic_us - before_us) > JOIN_S * 1e6
+
+
+def is_refusal(trouble: Exception) -> bool:
+    """Whether the store takes nothing now (full, locked, broken, out of reach), whatever it is given: that may pass."""
+    # A broken file is a DatabaseError itself; its other subclasses are about the row.
+    return isinstance(trouble, OSError | OperationalError | InternalError | NoConnectionError) or type(trouble) is DatabaseError

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import structlog
 
 from bot.alerts.kills import Mark, Sighted
+from bot.follow.ledger import Ledger
 from bot.follow.watched import Since
 from remote.errors import HostError
 from remote.facts.journal import Entry, Journal, Notice, WatchReader, programs_watch, system_watch
@@ -38,6 +39,19 @@ A_MINUTE_S = 60.0
 # A main process says a handful of words about its children; one that says more than this in a minute is not listened to for a
 # while, so that it neither costs us nor keeps us from hearing the others.
 MOST_LINES = 600
+
+
+class Pauses:
+    """The pauses between tries at what fails again and again: each longer than the one before."""
+
+    def __init__(self) -> None:
+        """The first is short."""
+        self._next_s = FIRST_PAUSE_S
+
+    async def next(self) -> None:
+        """Wait before the next try."""
+        await asyncio.sleep(self._next_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+        self._next_s = min(PATIENCE_S, self._next_s * 2)
 
 
 class Stream(ABC):
@@ -85,7 +99,7 @@ class Stream(ABC):
 
     async def follow(self) -> None:
         """For ever; a host without a readable journal is tried again now and then."""
-        pause_s = FIRST_PAUSE_S
+        pauses = Pauses()
         while True:
             began = asyncio.get_running_loop().time()
             try:
@@ -97,9 +111,8 @@ class Stream(ABC):
             finally:
                 self.listening = False
             if asyncio.get_running_loop().time() - began > PATIENCE_S:
-                pause_s, self._quiet = FIRST_PAUSE_S, ""
-            await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
-            pause_s = min(PATIENCE_S, pause_s * 2)
+                pauses, self._quiet = Pauses(), ""
+            await pauses.next()
 
     def _say_ended(self, kind: str) -> None:
         """Once, until it has run for a while again."""
@@ -161,7 +174,7 @@ class Stream(ABC):
             await self._keep()
 
     async def _keep(self, *, quiet: bool = False) -> None:
-        await self._watched.ledger.pay(lambda found: self._mark(found, caught_up=quiet or self.listening))
+        await self._watched.ledger.pay(lambda found: (self._mark(found, caught_up=quiet or self.listening),))
         self._saved_at = self._watched.clock.now()
 
     def _mark(self, found: Iterable[Sighted], *, caught_up: bool) -> Mark:
@@ -224,8 +237,9 @@ class SystemStream(Stream):
         if not isinstance(journal, Journal):
             raise HostError("no-journal", journal.why)
         marks = [Mark(stream.name, journal.last_cursor) for stream in (SystemStream, ProgramsStream)]
-        found = [Sighted(kill, f"first:{watched.name}") for kill in judged(journal, answers)]
-        await watched.rule.keep(watched.name, found, *marks)
+        ledger = Ledger(watched.name, watched.rule)  # of its own: what is refused now is found again with the next look
+        ledger.owe(Sighted(kill, f"first:{watched.name}") for kill in judged(journal, answers))
+        await ledger.pay(lambda _: marks)
 
 
 class ProgramsStream(Stream):

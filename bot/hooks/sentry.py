@@ -85,9 +85,9 @@ class Sentry:
             return ()
         event = hook.data.event or hook.data.error
         if event is not None:
-            return self._wanted(self._of_event(event), event.message)
+            return self._wanted(self._of_event(event), event.title, event.message, event.metadata.value)
         issue = hook.data.issue
-        return () if issue is None else self._wanted(self._of_issue(hook.action, issue), issue.metadata.value)
+        return () if issue is None else self._wanted(self._of_issue(hook.action, issue), issue.title, issue.metadata.value)
 
     def link(self, subject: str, label: str) -> str:
         """See `Source`."""
@@ -138,9 +138,9 @@ class Sentry:
     def _host(self, *names: str) -> str | None:
         return next((self.settings.hosts[name] for name in names if name in self.settings.hosts), None)
 
-    def _wanted(self, question: Question, more: str) -> tuple[Question, ...]:
-        """The question, if the settings want to hear of its kind."""
-        said = f"{question.title}\n{more}".casefold()
+    def _wanted(self, question: Question, *texts: str) -> tuple[Question, ...]:
+        """The question, if the settings want to hear of its kind. `texts` are as they were sent: the question's title is cut."""
+        said = "\n".join(texts).casefold()
         wanted = not self.settings.words or any(word.casefold() in said for word in self.settings.words)
         return (question,) if wanted else ()
 

@@ -13,7 +13,7 @@ from handlers.ports.hosts import Hosts
 from handlers.reply import Block, Line, Title
 from remote.facts.base import Answers, Fact
 from remote.facts.journal import Journal
-from remote.facts.memory import MEMORY
+from remote.facts.memory import MEMORY, OWN_MEMORY
 from remote.facts.processes import PROCESSES
 from remote.facts.units import UNITS
 from remote.findings.kill import Kill
@@ -118,6 +118,8 @@ def length(window: timedelta) -> Value:
 async def inquire(hosts: Hosts, history: History, host: str, now: datetime, window: timedelta) -> Inquest:
     """Ask for what was killed in the `window` before `now`, and judge it. Raises HostError."""
     fact = past(now, window)
-    found = Inquest(host, fact, await hosts.ask(host, *BESIDE, fact), window)
+    beside = (OWN_MEMORY if one is MEMORY else one for one in BESIDE)
+    answers = await hosts.ask(host, *beside, fact)
+    found = Inquest(host, fact, answers | Answers({MEMORY: answers[OWN_MEMORY]}), window)
     found.kills = await history.told(host, found.kills, now - window)
     return found

@@ -168,8 +168,12 @@ def _title(host: str, groups: Sequence[Sequence[Kill]], more: int) -> Text:
 
 
 def _title_of(host: Mono, unit: Mono, group: Sequence[Kill], total: int) -> Text:
+    if whole(group[0]) and total == 1:
+        return T("{host}: all of {unit} was killed", host=host, unit=unit)
     if whole(group[0]):
-        return N("{host}: all of {unit} was killed", "{host}: all of {unit} was killed {n} times", total, host=host, unit=unit)
+        return N(
+            "{host}: all of {unit} was killed {n} time", "{host}: all of {unit} was killed {n} times", total, host=host, unit=unit
+        )
     if nameless(group[0]):
         return N(
             "{host}: a process of {unit} was killed", "{host}: {n} processes of {unit} were killed", total, host=host, unit=unit
@@ -195,8 +199,10 @@ def _head(group: Sequence[Kill]) -> Text:
     if first.staged or first.unit is None:
         return T("{what}", what=what(group, count))
     unit = Mono(first.unit)
+    if whole(first) and count == 1:
+        return T("all of {unit}", unit=unit)
     if whole(first):
-        return N("all of {unit}", "all of {unit}, {n} times", count, unit=unit)
+        return N("all of {unit}, {n} time", "all of {unit}, {n} times", count, unit=unit)
     if nameless(first):
         return N("a process of {unit}", "{n} processes of {unit}", count, unit=unit)
     return T("{what} of {unit}", what=what(group, count), unit=unit)
@@ -226,10 +232,14 @@ def _which(group: Sequence[Kill], more: int) -> Text:
     named = Listing((*(Mono(str(pid)) for pid in pids[:PIDS]), *((T("{n} more", n=left),) if left else ())))
     first, last = When(group[-1].at), When(group[0].at)
     if f"{group[-1].at:%d %H:%M}" == f"{group[0].at:%d %H:%M}":
-        return N("pid {pids}, {at}", "pids {pids}, {at}", len(group), pids=named, at=last) if pids else T("{at}", at=last)
+        return _at_once(named, last, alone=len(group) == 1) if pids else T("{at}", at=last)
     if not pids:
         return T("from {first} to {last}", first=first, last=last)
     return T("pids {pids}, from {first} to {last}", pids=named, first=first, last=last)
+
+
+def _at_once(pids: Listing, at: When, *, alone: bool) -> Text:
+    return T("pid {pids}, {at}", pids=pids, at=at) if alone else T("pids {pids}, {at}", pids=pids, at=at)
 
 
 def _rest(groups: Sequence[Sequence[Kill]], more: int, *, with_pids: bool) -> Iterator[Line]:
@@ -259,7 +269,8 @@ def _recurrence(past: Past, told: int) -> Iterator[Line]:
 
 
 def _how_late(kills: Sequence[Kill], now: datetime) -> Text:
-    return N("It was {time} ago.", "The last one was {time} ago.", len(kills), time=Span((now - kills[0].at).total_seconds()))
+    time = Span((now - kills[0].at).total_seconds())
+    return T("It was {time} ago.", time=time) if len(kills) == 1 else T("The last one was {time} ago.", time=time)
 
 
 def _final(kills: Sequence[Kill]) -> Text:

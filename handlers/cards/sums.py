@@ -64,15 +64,17 @@ def _plain(group: Sequence[Kill]) -> Text | None:
     """What it held against what it was allowed, where the kernel's table is not known."""
     held = max((kill.rss_bytes for kill in group if kill.rss_bytes is not None), default=None)
     limit = next((kill.limit_bytes for kill in group if kill.limit_bytes is not None), None)
-    if held is not None and limit is not None:
-        return N(
-            "It held {held}, the limit is {limit}",
-            "The biggest held {held}, the limit of all is {limit}",
-            len(group), held=Size(held), limit=Size(limit),
-        )  # fmt: skip
-    if held is not None:
-        return N("It held {held}", "The biggest held {held}", len(group), held=Size(held))
-    return None if limit is None else T("The limit is {limit}", limit=Size(limit))
+    if held is None:
+        return None if limit is None else T("The limit is {limit}", limit=Size(limit))
+    return _held(Size(held), None if limit is None else Size(limit), alone=len(group) == 1)
+
+
+def _held(held: Size, limit: Size | None, *, alone: bool) -> Text:
+    if limit is None:
+        return T("It held {held}", held=held) if alone else T("The biggest held {held}", held=held)
+    if alone:
+        return T("It held {held}, the limit is {limit}", held=held, limit=limit)
+    return T("The biggest held {held}, the limit of all is {limit}", held=held, limit=limit)
 
 
 def table(kill: Kill) -> Iterator[Fold]:
@@ -127,6 +129,8 @@ def _part(one: Family) -> Text:
     match one.role:
         case "master" if one.count == 1:
             return T("a master of {size}", size=size)
+        case "worker" if one.count == 1:
+            return T("1 worker of {size}", size=size)
         case "worker" if alike:
             return N("{n} worker of {size}", "{n} workers of {size}", one.count, size=Size(one.sum_bytes // one.count))
         case "worker":

@@ -185,6 +185,9 @@ async def _read(fact: Fact[Any]) -> Any:  # noqa: ANN401 - the fact's own type
         return Unreadable("failed", T("reading failed: {reason}", reason=Mono(error.strerror or type(error).__name__)))
     except Unparsable as unparsable:
         return Unreadable("garbled", T("{line} is not understood", line=Mono(unparsable.line)))
+    except (ValueError, LookupError) as error:
+        # As over SSH: what a process or a file holds may be anything, and one fact's surprise must not hide the others.
+        return Unreadable("garbled", T("reading failed: {reason}", reason=Mono(type(error).__name__)))
 
 
 def _settle(future: asyncio.Future[None]) -> None:

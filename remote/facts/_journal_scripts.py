@@ -37,9 +37,12 @@ _OTHER_TELLINGS = (
 SYSTEM_TELLINGS = (*KERNEL_TELLINGS, *_SYSTEMD_TELLINGS, *_AUDIT_TELLINGS, *_OTHER_TELLINGS)
 _KILLERS = ("systemd-oomd", "earlyoom", "nohang", "nohang-desktop")
 # Only what they say themselves: what a container writes may reach the journal through them, by another transport.
-_CONTAINERS = ("docker", "snap.docker.dockerd", "containerd")
-# sudo may be sudo-rs (Ubuntu 25.10); `_EXE` is journald's own word, and only root can lay a program there.
-_SUDO = ("/usr/bin/sudo", "/bin/sudo", "/usr/bin/sudo.ws", "/usr/bin/sudo-rs", "/usr/lib/cargo/bin/sudo")
+CONTAINERS = ("docker.service", "snap.docker.dockerd.service", "containerd.service")
+# sudo may be sudo-rs, and the old one sudo.ws (Ubuntu 25.10); `_EXE` is journald's own word, and only root can lay a program
+# there.
+SUDO = (
+    "/usr/bin/sudo", "/bin/sudo", "/usr/local/bin/sudo", "/usr/bin/sudo.ws", "/usr/bin/sudo-rs", "/usr/lib/cargo/bin/sudo",
+)  # fmt: skip
 # SYSCALL and OBJ_PID.
 _AUDIT_TYPES = (1300, 1318)
 SYSTEM_MATCHES = " + ".join(
@@ -48,8 +51,8 @@ SYSTEM_MATCHES = " + ".join(
         "_TRANSPORT=driver",  # journald's own word of what was lost
         "_PID=1",
         " ".join(f"_SYSTEMD_UNIT={unit}.service" for unit in _KILLERS),
-        " ".join(("_TRANSPORT=stdout", *(f"_SYSTEMD_UNIT={unit}.service" for unit in _CONTAINERS))),
-        " ".join(f"_EXE={path}" for path in _SUDO),
+        " ".join(("_TRANSPORT=stdout", *(f"_SYSTEMD_UNIT={unit}" for unit in CONTAINERS))),
+        " ".join(f"_EXE={path}" for path in SUDO),
         " ".join(("_TRANSPORT=audit", *(f"_AUDIT_TYPE={number}" for number in _AUDIT_TYPES))),
     )
 )

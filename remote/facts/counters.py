@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from remote.errors import Unparsable
+from remote.facts._own_count import OWN_COUNT
 from remote.facts.base import Fact, Unreadable
 from remote.facts.reading import bare_boot_id, refusal, unreadable, whole
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Kills since boot. `oom_kills` is /proc/vmstat's for the whole machine, None before Linux 4.13.
+    """Kills since boot. `oom_kills` is /proc/vmstat's for the whole machine, None before Linux 4.13; of a container its own root
+    cgroup's, None where that has none.
 
     `groups` has the count of each cgroup of system units, containers and slices, as long as the cgroup lives: a unit's
     starts over at 0 with every start. A count is the cgroup's own (`memory.events.local`, Linux 5.2; cgroup v1); where
@@ -31,11 +33,12 @@ class Counters:
 
 # One find and one grep. What lies below user.slice is the user's own; deeper than kubepods' containers nothing is ours.
 # `cgroup.controllers` is at the root of cgroup v2 only: a hybrid host has memory in v1.
-_SCRIPT = r"""
+_SCRIPT = (
+    r"""
 read -r v </proc/sys/kernel/random/boot_id && printf 'boot %s\n' "$v"
-while read -r k v; do
-  case $k in oom_kill) printf 'vmstat %s\n' "$v"; break ;; esac
-done </proc/vmstat
+"""
+    + OWN_COUNT
+    + r"""
 root=/sys/fs/cgroup
 name=memory.events
 if [ ! -e "$root/cgroup.controllers" ]; then root=$root/memory; name=memory.oom_control
@@ -47,10 +50,11 @@ printf 'groups %s %s\n' "$name" "$root"
 find "$root" -maxdepth 6 -path "$root/user.slice/*" -type d -prune -o -name "$name" -exec grep -H '^oom_kill ' {} +
 exit 0
 """
+)
 
 
 def parse(output: str) -> Counters | Unreadable:
-    """The script's lines: `boot`, `vmstat`, `groups FILE ROOT`, then grep's `PATH:oom_kill N`."""
+    """The script's lines: `boot`, `oom_kill`, `groups FILE ROOT`, then grep's `PATH:oom_kill N`."""
     refused = refusal(output)
     if refused is not None:
         return refused
@@ -61,11 +65,11 @@ def parse(output: str) -> Counters | Unreadable:
     if not name or "boot" not in values:
         raise Unparsable(output[:200])
     groups = _groups(counts, f"/{name}:oom_kill ", root)
-    if not groups and "vmstat" not in values:
+    if not groups and "oom_kill" not in values:
         return unreadable("unsupported", "oom_kill")
     return Counters(
         boot_id=bare_boot_id(values["boot"]),
-        oom_kills=whole(values["vmstat"]) if "vmstat" in values else None,
+        oom_kills=whole(values["oom_kill"]) if "oom_kill" in values else None,
         groups=groups,
         hierarchical=name == "memory.events",
     )

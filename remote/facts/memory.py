@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from remote.errors import Unparsable
+from remote.facts._own_count import COUNTS, QUICK_COUNTS
 from remote.facts.base import Fact, Unreadable
 from remote.facts.reading import decimal, read_proc, refusal, unreadable, whole
 
@@ -42,7 +44,8 @@ class Memory:
         return self.swap_total_bytes - self.swap_free_bytes
 
 
-# Builtins only: a fork costs as much as all of this together. oom_kill is in Linux 4.13 and later, PSI in 4.20.
+# Builtins only: a fork costs as much as all of this together. oom_kill is in Linux 4.13 and later, PSI in 4.20. In a container
+# /proc/vmstat is the whole node's (remote/facts/_own_count.py).
 SCRIPT = r"""
 [ -r /proc/meminfo ] || { echo '! missing /proc/meminfo'; exit 0; }
 while read -r k v u; do
@@ -54,14 +57,15 @@ done </proc/meminfo
 if [ -r /proc/pressure/memory ]; then
   while read -r k v u; do printf '%s %s\n' "$k" "$v"; done </proc/pressure/memory
 fi
-if [ -r /proc/vmstat ]; then
+@COUNTS@
+if [ -r "$counts" ]; then
   while read -r k v; do
     case $k in oom_kill) printf '%s %s\n' "$k" "$v"; break ;; esac
-  done </proc/vmstat
+  done <"$counts"
 fi
 read -r v u </proc/uptime && printf 'uptime %s\n' "$v"
 exit 0
-"""
+""".replace("@COUNTS@", QUICK_COUNTS)
 
 
 def parse(output: str) -> Memory | Unreadable:
@@ -117,7 +121,8 @@ def read_local() -> Memory | Unreadable:
     import psutil
 
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
-    vmstat = dict(line.split(" ", 1) for line in (read_proc("/proc/vmstat") or "").splitlines())
+    counts = "/sys/fs/cgroup/memory.events" if Path("/run/systemd/container").exists() else "/proc/vmstat"
+    counted = dict(line.split(" ", 1) for line in (read_proc(counts) or "").splitlines())
     psi = dict(line.split(" ", 2)[:2] for line in (read_proc("/proc/pressure/memory") or "").splitlines())
     uptime = read_proc("/proc/uptime")
     if uptime is None:
@@ -128,9 +133,11 @@ def read_local() -> Memory | Unreadable:
         swap_total_bytes=swap.total,
         swap_free_bytes=swap.free,
         pressure=_pressure(psi),
-        oom_kills=whole(vmstat["oom_kill"]) if "oom_kill" in vmstat else None,
+        oom_kills=whole(counted["oom_kill"]) if "oom_kill" in counted else None,
         uptime_s=decimal(uptime.split()[0]),
     )
 
 
 MEMORY: Fact[Memory] = Fact("memory", SCRIPT, parse, cap_bytes=64 << 10, local=read_local)
+OWN_MEMORY: Fact[Memory] = replace(MEMORY, name="own-memory", script=MEMORY.script.replace(QUICK_COUNTS, COUNTS), local=None)
+"""The memory with the host's own `oom_kills`: to hold against its log, where /proc/vmstat of a container is its whole node's."""

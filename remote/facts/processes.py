@@ -344,12 +344,15 @@ def read_local() -> Processes | Unreadable:
 
 
 def _local(process: psutil.Process, btime_s: int) -> Process | None:
-    """One process of this machine; None for a kernel thread or a zombie."""
+    """One process of this machine; None for a kernel thread, a zombie, or one that ends just now."""
     proc = f"/proc/{process.pid}"
     status = dict(line.partition(":\t")[::2] for line in (read_proc(f"{proc}/status") or "").split("\n"))
     if "VmRSS" not in status:
         return None
-    ticks = int((read_proc(f"{proc}/stat") or "").rpartition(")")[2].split()[19])
+    stat = read_proc(f"{proc}/stat")
+    if stat is None:
+        return None
+    ticks = int(stat.rpartition(")")[2].split()[19])
     with process.oneshot():
         return Process(
             pid=process.pid,
@@ -358,7 +361,7 @@ def _local(process: psutil.Process, btime_s: int) -> Process | None:
             started_at=_started(btime_s, ticks),
             # psutil's own name() puts argv's, which the program chooses, where comm is cut
             name=unescape(status.get("Name", "")),
-            command=CommandLine(_argv((read_proc(f"{proc}/cmdline") or "")[:_COMMAND_BYTES])),
+            command=CommandLine(_argv(read_proc(f"{proc}/cmdline", _COMMAND_BYTES) or "")),
             uid=process.uids().effective,
             user=_user(process),
             rss_bytes=process.memory_info().rss,

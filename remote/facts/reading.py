@@ -80,7 +80,8 @@ def pid_number(pid: int) -> int:
     return int(pid)
 
 
-_ESCAPE = re.compile(r"((?:\\[0-7]{3})+)|\\(.)", re.DOTALL | re.ASCII)
+# `\xd0` is neither's: a byte that is no text was decoded so (`backslashreplace`), and stays told as that.
+_ESCAPE = re.compile(r"((?:\\[0-7]{3})+)|\\(?!x[0-9a-f]{2})(.)", re.DOTALL | re.ASCII)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 
 
@@ -95,9 +96,10 @@ def _unescaped(found: re.Match[str]) -> str:
     return bytes(int(code, 8) & 0xFF for code in found[1].split("\\")[1:]).decode("utf-8", "surrogateescape")
 
 
-def read_proc(path: str) -> str | None:
-    """The text of a file of this machine's /proc; None where it is missing, vanished or may not be read."""
+def read_proc(path: str, most_bytes: int | None = None) -> str | None:
+    """A file of this machine's /proc as a channel would give it; None where it is missing, vanished or may not be read."""
     try:
-        return Path(path).read_bytes().decode("utf-8", "surrogateescape")
+        # Not `surrogateescape`: comm is cut at 15 bytes, in the middle of a character too, and no store takes a surrogate.
+        return Path(path).read_bytes()[:most_bytes].decode("utf-8", "backslashreplace")
     except OSError:  # psi=0 gives EOPNOTSUPP, a vanished process ESRCH
         return None

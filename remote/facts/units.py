@@ -66,13 +66,26 @@ class Unit:
         return self.active_state in {"active", "activating", "reloading"}
 
     def is_called(self, names: Collection[str]) -> bool:
-        """Whether one of `names` is its id or an alias of it; `.service` may be left out, as systemctl lets one."""
-        return bool({name if "." in name else f"{name}.service" for name in names} & {self.id, *self.names})
+        """Whether one of `names` is its id, an alias of it or its template (`site@.service`); `.service` may be left out."""
+        mine = {self.id, *self.names}
+        templates = {f"{name.partition('@')[0]}@.service" for name in mine if "@" in name}
+        return not {full_name(name) for name in names}.isdisjoint(mine | templates)
 
     @property
     def enabled(self) -> bool:
         """Whether systemd starts it by itself at boot."""
         return self.unit_file_state.startswith("enabled")
+
+
+# systemd.unit(5). A dot alone says nothing: site@example.com is a service.
+_SUFFIXES = (
+    ".service", ".socket", ".device", ".mount", ".automount", ".swap", ".target", ".path", ".timer", ".slice", ".scope",
+)  # fmt: skip
+
+
+def full_name(name: str) -> str:
+    """A unit's name with its suffix, which people leave out of services, as systemctl lets them."""
+    return name if name.endswith(_SUFFIXES) else f"{name}.service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +96,8 @@ class Units:
 
     def by_name(self, name: str) -> Unit | None:
         """The unit that has this name or alias (`.service` may be left out)."""
-        wanted = {name, f"{name}.service"}
-        return next((unit for unit in self.all if unit.is_called(wanted)), None)
+        wanted = full_name(name)
+        return next((unit for unit in self.all if wanted in {unit.id, *unit.names}), None)
 
     def of_cgroup(self, cgroup: str) -> Unit | None:
         """The unit whose ControlGroup is the longest prefix of `cgroup`; nothing below user.slice or a Delegate= unit

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from remote.errors import Unparsable
+from remote.facts._own_count import OWN_COUNT
 from remote.facts.base import Fact, Unreadable
 from remote.facts.reading import PIDS, bare_boot_id, decimal, is_unit_name, refusal, whole
 
@@ -34,8 +35,9 @@ class Living:
 @dataclass(frozen=True, slots=True)
 class Witness:
     """What the host itself says. `mains` has the asked units that run or ran, by the name that was asked; `living` those of the
-    asked pids that are there (a zombie is not); `oom_kills` is /proc/vmstat's, None before Linux 4.13; `unit_oom_kills` the
-    units' own counts (memory.events.local, else memory.events, on cgroup v1 memory.oom_control) by unit, where they run."""
+    asked pids that are there (a zombie is not); `oom_kills` is /proc/vmstat's, None before Linux 4.13, of a container its root
+    cgroup's, None where that has none; `unit_oom_kills` the units' own counts (memory.events.local, else memory.events, on
+    cgroup v1 memory.oom_control) by unit, where they run."""
 
     boot_id: str
     uptime_s: float
@@ -45,17 +47,18 @@ class Witness:
     unit_oom_kills: Mapping[str, int]
 
 
-# Builtins but for one systemctl and one getconf. systemctl prints a block for each name in the order asked, known or not, and
-# a blank line between. A name may hold anything, so only what stands after the last `)` of stat is read, and a line
+# Builtins but for one systemctl, one getconf and one grep. systemctl prints a block for each name in the order asked, known or
+# not, and a blank line between. A name may hold anything, so only what stands after the last `)` of stat is read, and a line
 # feed in it makes several lines.
-_SCRIPT = r"""
+_SCRIPT = (
+    r"""
 set -f
 [ -r /proc/self/stat ] || { echo '! missing /proc/self/stat'; exit 0; }
 read -r v </proc/sys/kernel/random/boot_id && printf 'boot %s\n' "$v"
 read -r v rest </proc/uptime && printf 'uptime %s\n' "$v"
-while read -r k v; do
-  case $k in oom_kill) printf 'vmstat %s\n' "$v"; break ;; esac
-done </proc/vmstat
+"""
+    + OWN_COUNT
+    + r"""
 hz=$(getconf CLK_TCK) || hz=100
 printf 'hz %s\n' "${hz:-100}"
 for p in @PIDS@; do
@@ -92,6 +95,7 @@ systemctl show --no-pager -p Id,MainPID,InvocationID,ControlGroup -- "$@" | whil
 done
 exit 0
 """
+)
 
 
 def witness(units: Sequence[str], pids: Sequence[int]) -> Fact[Witness]:
@@ -129,7 +133,7 @@ def parse(output: str, units: Sequence[str]) -> Witness | Unreadable:
         uptime_s=decimal(values.get("uptime", "")),
         mains=mains,
         living=living,
-        oom_kills=whole(values["vmstat"]) if "vmstat" in values else None,
+        oom_kills=whole(values["oom_kill"]) if "oom_kill" in values else None,
         unit_oom_kills=killed,
     )
 

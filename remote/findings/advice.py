@@ -44,10 +44,7 @@ class Known:
 def advice(known: Known) -> Text:
     """What happened, in one sentence, and what to do next, in another."""
     if known.counted:
-        return T(
-            "The kernel counted a kill in {name}, but its line is lost: a log that is kept on disk and not cut would have it.",
-            name=_whose(known),
-        )
+        return _counted(known)
     match known.cause:
         case "cgroup-limit":
             return _limit(known)
@@ -80,6 +77,16 @@ def remedy(known: Known) -> Text:
             return T("To do: stop what is not needed, or cap what grew. It was the biggest, not always the guilty one.")
         case _:
             return T("To do: see who holds the memory, and stop what is not needed.")
+
+
+def _counted(known: Known) -> Text:
+    """Of the host's own counter nobody knows where it was."""
+    if known.unit is None:
+        return T("The kernel counted a kill, but its line is lost: a log that is kept on disk and not cut would have it.")
+    return T(
+        "The kernel counted a kill in {name}, but its line is lost: a log that is kept on disk and not cut would have it.",
+        name=_whose(known),
+    )
 
 
 def _whose(known: Known) -> Mono:

@@ -124,25 +124,30 @@ class Hearsay:
         self._reader.read(replace(entry, transport="kernel", facility=0, source="journal", monotonic_us=at_us, message=text))
 
     def witness(self, before: Witness | None, seen: Witness, proven: Callable[[str, int], int]) -> tuple[Kill, ...]:
-        """Believe as many as were counted since the witness before and the kernel itself has not told of; drop the others."""
-        if before is None or before.oom_kills is None or seen.oom_kills is None:
+        """Believe as many as were counted since the witness before and the kernel itself has not told of; drop the others, and
+        all where nothing is counted."""
+        if seen.oom_kills is None:
+            return self._believe((), seen.boot_id)
+        if before is None or before.oom_kills is None:
             return ()
         growth = seen.oom_kills - before.oom_kills if before.boot_id == seen.boot_id else seen.oom_kills
         heard = [case for case in self._cases() if not _alive(case, seen)]
-        return self._believe(heard[: max(0, growth - proven(seen.boot_id, int(before.uptime_s * 1e6)))])
+        counted = max(0, growth - proven(seen.boot_id, int(before.uptime_s * 1e6)))
+        return self._believe(heard[:counted], seen.boot_id)
 
     def believe(self, counted: int) -> None:
-        """Believe the newest."""
+        """Believe the newest: what is counted was since the boot of now."""
         heard = [case for case in self._cases() if self._ground.process(case.boot_id, case.pid, case.at) is None]
-        self._believe(heard[-counted:] if counted else [])
+        self._believe(heard[-counted:] if counted else (), self._ground.boot_id)
 
     def _cases(self) -> list[Case]:
         for boot in self._reader.boots.values():
             self._reader.free(boot, None)
         return sorted(self._reader.cases, key=lambda case: (case.at, case.first_us))
 
-    def _believe(self, cases: Iterable[Case]) -> tuple[Kill, ...]:
-        found = tuple(self._kill(case) for case in cases)
+    def _believe(self, cases: Iterable[Case], boot_id: str) -> tuple[Kill, ...]:
+        """A text file knows no boot; the counter that bears its lines out is one boot's."""
+        found = tuple(replace(self._kill(case), boot_id=boot_id) for case in cases)
         self.believed += found
         self._reader = Reader(self._ground)
         return found

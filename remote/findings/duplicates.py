@@ -94,8 +94,8 @@ def _duplicates(
 
 
 def _can_go(doer: Doer, keep: Doer, kept: set[str], policy: Policy) -> bool:
-    """Not what another group keeps, what must not be touched, or another instance of the kept one's template."""
-    if doer.name in kept or twins.named(doer, policy.never_touch):
+    """Not what another group or anybody keeps, what must not be touched, or another instance of the kept one's template."""
+    if doer.name in kept or twins.named(doer, (*policy.chosen, *policy.keep, *policy.never_touch)):
         return False
     return not (doer.template and doer.template == keep.template)
 
@@ -103,9 +103,11 @@ def _can_go(doer: Doer, keep: Doer, kept: set[str], policy: Policy) -> bool:
 def _refused(keep: Doer, extra: Sequence[Doer], choices: Sequence[Choice]) -> Text | None:
     """Why stopping the extras would leave less than the service needs; None when it is safe."""
     if keep.unit is not None and not keep.running:
+        if keep.unit.active:
+            return T("{unit}, the one to keep, does not stay up: mend it first.", unit=Mono(keep.unit.id))
         return T("{unit}, the one to keep, does not run: start it first.", unit=Mono(keep.unit.id))
     for other in choices:
-        gone = next((doer for doer in extra if doer.name == other.keep.name and not other.others), None)
+        gone = next((doer for doer in extra if _last(doer, other, extra)), None)
         if gone is not None:
             return T(
                 "Without {name} no {service} of {app} would be left.",
@@ -117,6 +119,20 @@ def _refused(keep: Doer, extra: Sequence[Doer], choices: Sequence[Choice]) -> Te
     if tied is not None and keep.unit:
         return T("{unit} stops with {other}: it requires it.", unit=Mono(keep.unit.id), other=Mono(tied.name))
     return None
+
+
+def _last(doer: Doer, choice: Choice, extra: Sequence[Doer]) -> bool:
+    """Whether nobody would be left to do a group's work without this one of it.
+
+    The one that is kept there may not run, and that group have no extra, so no plan that is refused for it (instances of
+    one template). Another one counts as left only if it stands in no further group, which could stop it.
+    """
+    if doer.name == choice.keep.name:
+        return not choice.others
+    if choice.keep.running or not doer.running or doer.name not in {one.name for one in choice.others}:
+        return False
+    gone = {one.name for one in extra}
+    return not any(one.running and not one.role.both and one.name not in gone for one in choice.others)
 
 
 def _member(doer: Doer) -> Member:

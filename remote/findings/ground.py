@@ -13,11 +13,13 @@ from remote.services import speakers
 
 
 class Ground:
-    """Units and processes as they were when somebody last looked, in the boot `boot_id`, and the first writers of the past."""
+    """Units and processes as they were when somebody last looked, and the first writers of the past. `boot_id` is the boot they
+    are of: the one that was given, else that of the newest processes."""
 
     def __init__(self, boot_id: str | None, first_writers: Mapping[str, int]) -> None:
-        """Nothing is known yet."""
-        self._boot_id = boot_id or ""
+        """Nothing is known yet. Of another boot than `boot_id`, where that is given, nothing is learnt."""
+        self._given_boot = bool(boot_id)
+        self.boot_id = boot_id or ""
         self._first_writers = first_writers
         self._speakers: dict[tuple[str, str], set[int]] = {}
         self._mains: dict[tuple[str, str], int] = {}
@@ -29,8 +31,9 @@ class Ground:
     def learn(self, units: Units | None, processes: Processes | None) -> None:
         """Newer facts. The main processes of former invocations stay known: their lines may still come."""
         if processes is not None:
-            self._boot_id = self._boot_id or processes.boot_id
-            if processes.boot_id == self._boot_id:
+            # Who watches a host does so over its reboots.
+            self.boot_id = self.boot_id if self._given_boot else processes.boot_id
+            if processes.boot_id == self.boot_id:
                 self._processes = {process.pid: process for process in processes.all}
         if units is None:
             return
@@ -67,7 +70,7 @@ class Ground:
 
     def is_now(self, boot_id: str) -> bool:
         """Whether it is the boot that the facts are of."""
-        return bool(boot_id) and boot_id == self._boot_id
+        return bool(boot_id) and boot_id == self.boot_id
 
     def place(self, cgroup: str) -> Place:
         """Where a cgroup belongs to."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from remote.facts._journal_scripts import CONTAINERS, SUDO
 from remote.facts.journal import Entry
 from remote.findings.cases import JOIN_US, NEAR_US, Boot, Case, Own, Proof, Told
 from remote.findings.daemons import (
@@ -29,9 +30,6 @@ from remote.findings.workers import Crew
 from remote.services import kinds
 from remote.services.base import Sign
 
-# sudo logs with the caller's own uid (Debian 12, 1.9.13), but it is root: traced by its caller, to be made to say anything, the
-# kernel leaves it without capabilities.
-_SUDO = {"/usr/bin/sudo", "/bin/sudo", "/usr/local/bin/sudo"}
 _SIGKILL = 9
 # earlyoom waits 0.1 s at least after each signal (main.c poll_loop); a line so soon after another is of the victim's own making:
 # it prints command lines as they are, line feeds too.
@@ -57,8 +55,7 @@ class Reader(Filing):
             "earlyoom.service": self._earlyoom,
             "nohang.service": self._read_nohang,
             "nohang-desktop.service": self._read_nohang,
-            "docker.service": self._container,
-            "containerd.service": self._container,
+            **dict.fromkeys(CONTAINERS, self._container),
         }
 
     def read(self, entry: Entry) -> Iterable[Case]:
@@ -82,7 +79,9 @@ class Reader(Filing):
             return () if said is None or self.again(boot, entry) else self._unit_said(boot, entry, said)
         if entry.system_unit in self._daemons:
             return self._daemons[entry.system_unit](boot, entry)
-        if entry.exe in _SUDO and (entry.uid == 0 or entry.capable):
+        # sudo logs with the caller's own uid (Debian 12, 1.9.13), but it is root: traced by its caller, to be made to say
+        # anything, the kernel leaves it without capabilities.
+        if entry.exe in SUDO and (entry.uid == 0 or entry.capable):
             return self._sudo(boot, entry)
         return self._program(boot, entry)
 

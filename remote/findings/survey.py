@@ -6,10 +6,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from remote.facts.processes import Process, Processes
 from remote.facts.units import Unit, Units
-from remote.services import claims, kinds, roles_by_pid, roles_of_unit
+from remote.services import claims, does_more, kinds, roles_by_pid, roles_of_unit
 from remote.services.argv import program
 from remote.services.base import Role, agree
 from remote.text import Listing, Mono, T, Text
@@ -17,6 +18,9 @@ from remote.text import Listing, Mono, T, Text
 # Whose paths are a container's own: the same program and directory there is another file system's.
 _CONTAINER = re.compile(r"/docker[-/]|/cri-containerd-|/kubepods|/libpod[-_]|/crio-|/lxc[/.]|/machine\.slice")
 _SMALL_BYTES = 1 << 20  # the PSS of smaller processes is not measured
+# One that systemd started again so often, and so lately, is between two crashes.
+_MANY_RESTARTS = 3
+_LATELY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Doer:
     main: Process | None
     processes: tuple[Process, ...]
     pss_bytes: int
+    looping: bool = False  # it crashes and is started again, and runs just now
 
     @property
     def name(self) -> str:
@@ -37,7 +42,7 @@ class Doer:
     @property
     def running(self) -> bool:
         """Whether it does the work now; a unit that crashes and is started again and again does not."""
-        return self.unit is None or (self.unit.active and self.unit.sub_state != "auto-restart")
+        return self.unit is None or (self.unit.active and self.unit.sub_state != "auto-restart" and not self.looping)
 
     @property
     def template(self) -> str:
@@ -72,9 +77,15 @@ class _Seen:
     roles: Mapping[int, tuple[Role, ...]]
     owners: dict[int, Unit | None] = field(default_factory=dict)
     children: dict[int, list[Process]] = field(default_factory=lambda: defaultdict(list))
+    mixed: set[str] = field(default_factory=set)  # units that do more than a service's work
 
     def inside(self, unit: Unit) -> tuple[Process, ...]:
         return tuple(p for p in self.processes.all if (owner := self.owners[p.pid]) and owner.id == unit.id)
+
+    @property
+    def newest_at(self) -> datetime:
+        """When the last process was started: about now, since the shell that asked is one of them. Never later than now."""
+        return max(process.started_at for process in self.processes.all)
 
     def tree(self, master: Process) -> tuple[Process, ...]:
         found, todo = [master], list(self.children[master.pid])
@@ -131,14 +142,27 @@ def _twin(role: Role) -> bool:
 
 
 def _unit_doers(unit: Unit, seen: _Seen) -> Iterator[Doer]:
+    said = roles_of_unit(unit, seen.processes)
+    if not any(map(_twin, said)):
+        return
+    if does_more(unit, said, seen.processes):
+        seen.mixed.add(unit.id)
+        return
     inside = seen.inside(unit)
-    for role in roles_of_unit(unit, seen.processes):
-        if not _twin(role):
-            continue
+    for role in filter(_twin, said):
         main = next((p for p in inside if p.pid == unit.main_pid and _plays(p, role, seen)), None)
         main = main or next((p for p in inside if _plays(p, role, seen)), None)
         ordered = tuple(sorted(inside, key=lambda p: (p is not main, p.pid != unit.main_pid, p.pid)))
-        yield Doer(unit, role, main, ordered, _unit_bytes(unit, inside))
+        yield Doer(unit, role, main, ordered, _unit_bytes(unit, inside), _loops(unit, main, seen))
+
+
+def _loops(unit: Unit, main: Process | None, seen: _Seen) -> bool:
+    """Whether it runs only because it was started again a moment ago, as often before.
+
+    Where nothing was started since (so that nobody can tell the time), it counts as a moment: then another one is kept, or
+    nothing is done.
+    """
+    return unit.restarts >= _MANY_RESTARTS and main is not None and seen.newest_at - main.started_at < _LATELY
 
 
 def _plays(process: Process, role: Role, seen: _Seen) -> bool:
@@ -202,6 +226,8 @@ def _why_not(process: Process, role: Role, members: Sequence[Doer], owner: Unit 
     """Why a process is no stray; None when nothing speaks against it."""
     if process.pid not in seen.roles:
         return T("its program is {exe}: the command line only claims otherwise", exe=Mono(process.exe or "?"))
+    if owner is not None and owner.id in seen.mixed:
+        return T("it belongs to {unit}, which does other work too", unit=Mono(owner.id))
     if (place := _place(process, owner)) is not None:
         return place
     if process.exe is None or process.cwd is None:

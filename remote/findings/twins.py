@@ -34,7 +34,7 @@ class Choice:
 class Evidence:
     """What speaks for a doer, the strongest first; smaller is better. The order is the design's."""
 
-    not_named: bool  # in the settings' `keep`
+    not_named: bool  # in the settings' `keep`, or by whoever asks
     can_go: bool  # not on the settings' `never_touch`
     stray: bool
     stopped: bool
@@ -114,7 +114,7 @@ def _choice(
     apart = _apart(group, every)
     evidence = {
         doer.name: Evidence(
-            not_named=not named(doer, policy.keep),
+            not_named=not named(doer, (*policy.chosen, *policy.keep)),
             can_go=not named(doer, policy.never_touch),
             stray=doer.unit is None,
             stopped=not doer.running,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 # systemd.unit(5): letters, digits and :-_.\ with @ for instances; nothing else is a unit's name
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,248}\.service")
-DROP_IN = "50-memwarden-stop.conf"
+# Drop-ins hold in the order of their names, wherever they are: `systemctl edit` makes an override.conf.
+DROP_IN = "zz-memwarden-stop.conf"
 
 
 quote = shlex.quote
@@ -43,6 +45,8 @@ def unchanged(unit: Unit) -> str:
         (f'"$(show InvocationID)" = {shlex.quote(unit.invocation_id)}', f"{unit.id} was started or stopped since"),
         ('"$(show NeedDaemonReload)" = no', f"the files of {unit.id} changed, a daemon-reload is pending"),
         (f'"$(show FragmentPath)" = {shlex.quote(unit.fragment_path)}', f"{unit.id} comes from another file now"),
+        (f'"$(show DropInPaths)" = {shlex.quote(" ".join(unit.drop_in_paths))}', f"{unit.id} has other drop-ins now"),
+        (f'"$(show UnitFileState)" = {shlex.quote(unit.unit_file_state)}', f"{unit.id} was enabled or disabled since"),
     ]
     if unit.settings_hash and files:
         # As remote/facts/units.py says: over the lines of sha256sum, paths included
@@ -54,15 +58,22 @@ def unchanged(unit: Unit) -> str:
     return "\n".join(lines)
 
 
-def softly(unit: str, timeout_s: int) -> str:
+def softly(unit: str, timeout_s: int) -> tuple[str, ...]:
     """Let a celery unit finish its task when it is stopped: KillMode=control-group would end the pool child with it,
-    and the task is lost (tried on systemd 252). The drop-in lives in /run: a reboot takes it back."""
+    and the task is lost (tried on systemd 252). The drop-in lives in /run, and goes when these commands end, however they do."""
     name = unit_name(unit)
     place = f"/run/systemd/system/{name}.d"
     return (
-        f"mkdir -p {place} && printf '[Service]\\nKillMode=mixed\\nTimeoutStopSec={timeout_s}\\n' > {place}/{DROP_IN}"
-        " && systemctl daemon-reload"
+        f"trap {shlex.quote(no_longer_softly(unit))} EXIT",
+        f"mkdir -p {place}; printf '[Service]\\nKillMode=mixed\\nTimeoutStopSec={timeout_s}\\n' > {place}/{DROP_IN}",
+        "systemctl daemon-reload",
+        f'[ "$(systemctl show --value -p KillMode {name})" = mixed ] || {{ echo "its task could not be spared"; exit 1; }}',
     )
+
+
+def patience_s(unit: Unit, setting_s: int) -> int:
+    """How long a task in hand may take when its unit stops: never less than the unit itself allows."""
+    return max(setting_s, math.ceil(unit.stop_timeout_s or 0))
 
 
 def no_longer_softly(unit: str) -> str:
@@ -96,6 +107,11 @@ def job(unit: str) -> str:
     return f'case "$(systemctl show --value -p Job {unit_name(unit)})" in ""|0) exit 1;; esac'
 
 
+def main_process(unit: str) -> str:
+    """Prints the unit's main process: what says otherwise a moment later was started anew meanwhile."""
+    return f'echo "{unit} $(systemctl show --value -p MainPID {unit_name(unit)})"'
+
+
 def points(at: str, to: str) -> str:
     """A test that the symlink is there and points where it should."""
     return f'[ "$(readlink {path(at)})" = {shlex.quote(to)} ] || exit 1'
@@ -106,7 +122,8 @@ def healthy(unit: str, *, health_url: str = "") -> str:
     name = unit_name(unit)
     lines = [
         state(unit, "active"),
-        f'kill -0 "$(systemctl show --value -p MainPID {name})" || exit 1',
+        # 0 where systemd knows none (Type=forking without PIDFile=); kill takes it for its own group
+        f'pid=$(systemctl show --value -p MainPID {name}); [ "${{pid:-0}}" = 0 ] || kill -0 "$pid" || exit 1',
     ]
     if health_url:
         lines.append(f"curl -fsS -o /dev/null --max-time 5 {shlex.quote(health_url)} || exit 1")

@@ -33,7 +33,7 @@ def propose(unit: Unit, *, celery: bool, frees_bytes: int, stop_timeout_s: int) 
                 state=Mono(unit.unit_file_state),
             )
         )
-    soft_timeout_s = stop_timeout_s if celery and unit.active else 0
+    soft_timeout_s = shell.patience_s(unit, stop_timeout_s) if celery and unit.active else 0
     back = [f"systemctl start {shell.unit_name(unit.id)}"] if unit.active else []
     return Step(
         kind=KIND,
@@ -55,7 +55,7 @@ def propose(unit: Unit, *, celery: bool, frees_bytes: int, stop_timeout_s: int) 
         undo_text=_undo_text(unit),
         frees_bytes=frees_bytes,
         interrupts=_interrupts(unit, soft_timeout_s) if unit.active else None,
-        deadline_s=(soft_timeout_s or QUICK_STOP_S) + 60.0,
+        deadline_s=(soft_timeout_s or shell.patience_s(unit, QUICK_STOP_S)) + 60.0,
         params={"unit": unit.id, "links": unit.links, "active": unit.active, "soft_timeout_s": soft_timeout_s},
     )
 
@@ -63,9 +63,8 @@ def propose(unit: Unit, *, celery: bool, frees_bytes: int, stop_timeout_s: int) 
 def _commands(unit: Unit, soft_timeout_s: int) -> tuple[str, ...]:
     commands: list[str] = []
     if unit.active:
-        commands += [shell.softly(unit.id, soft_timeout_s)] if soft_timeout_s else []
+        commands += shell.softly(unit.id, soft_timeout_s) if soft_timeout_s else ()
         commands += [f"systemctl stop {shell.unit_name(unit.id)}"]
-        commands += [shell.no_longer_softly(unit.id)] if soft_timeout_s else []
     if unit.links:
         commands += [*shell.unlink(unit.links), "systemctl daemon-reload"]
     return tuple(commands)

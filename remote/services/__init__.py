@@ -17,7 +17,7 @@ from remote.facts.journal import Speaker
 from remote.facts.processes import Process, Processes
 from remote.facts.units import Unit, Units
 from remote.services.argv import settings
-from remote.services.base import Kind, Role, silent
+from remote.services.base import Kind, Role, agree, silent
 
 # The modules of this package that are no kinds.
 _SHARED = {"argv", "base"}
@@ -80,8 +80,61 @@ def roles_of_unit(unit: Unit, processes: Processes) -> tuple[Role, ...]:
         return configured
     running = roles(main) or _behind_launcher(main, unit, processes)
     # Without root the directory of another user's process cannot be read; systemd tells the unit's.
-    said = tuple(replace(_filled(role, configured), cwd=role.cwd or _directory(unit)) for role in running)
+    nodes = next((role.nodes for role in configured if role.nodes != 1), 1)
+    said = tuple(replace(_filled(role, configured), cwd=role.cwd or _directory(unit), nodes=nodes) for role in running)
     return tuple(replace(role, settings=_merged(role.settings, _environment(unit, role))) for role in said)
+
+
+def does_more(unit: Unit, said: Sequence[Role], processes: Processes) -> bool:
+    """Whether stopping a unit would end more than these roles of it.
+
+    Its own are the process that plays them, what that one (or the launcher before it) started, and what was left behind by
+    one like it. Anything else in its cgroup, or in one below that, is other work: a beat that went into the background, a
+    mailer, another node of `celery multi`. So is a master of another role, whoever started it.
+    """
+    if any(role.nodes != 1 for role in said):
+        return True
+    inside = _inside(unit, processes)
+    main = next((process for process in processes.all if unit.main_pid and process.pid == unit.main_pid), None)
+    player = main if main is not None and roles(main) else _one_master(inside, processes)
+    if player is None:
+        return bool(inside)
+    known = roles(player)
+    if main is None and not all(_alike(role, said) for role in known):
+        return True
+    top = (main or player).pid
+    below = _below(top, processes.all)
+    return not all(process.pid == top or _own(process, known, started=process.pid in below) for process in inside)
+
+
+def _inside(unit: Unit, processes: Processes) -> list[Process]:
+    """What runs in a unit's cgroup and below, also where the paths are the unit's own to choose: all of it ends with it."""
+    return [p for p in processes.all if unit.control_group and f"{p.cgroup}/".startswith(f"{unit.control_group}/")]
+
+
+def _one_master(inside: Sequence[Process], processes: Processes) -> Process | None:
+    by_pid = roles_by_pid(Processes(tuple(inside), processes.boot_id))
+    masters = [process for process in inside if any(role.master for role in by_pid.get(process.pid, ()))]
+    return masters[0] if len(masters) == 1 else None
+
+
+def _own(process: Process, known: Sequence[Role], *, started: bool) -> bool:
+    """Whether a process is part of the work whose roles are `known`: it was started for it, or plays nothing else."""
+    said = roles(process)
+    if started:
+        said = tuple(role for role in said if role.master)  # the title of a child does not tell the application
+    elif not said:
+        return False
+    nodes = {role.node for role in known}
+    return all(role.node in nodes and _alike(role, known) for role in said)
+
+
+def _alike(role: Role, others: Iterable[Role]) -> bool:
+    """Whether it is one of these by what its command line says; a child may have gone to another directory or user."""
+    return any(
+        (role.service, role.app, role.queues) == (other.service, other.app, other.queues) and agree(role.settings, other.settings)
+        for other in others
+    )
 
 
 def speakers(units: Units, processes: Processes | None) -> tuple[Speaker, ...]:
@@ -139,23 +192,26 @@ def _master_behind(main: Process, unit: Unit, processes: Processes) -> tuple[int
     argv = main.command.open()
     if not argv or not unit.control_group or posixpath.basename(argv[0]) not in _SHELLS | _LAUNCHERS:
         return None, ()
-    inside = [p for p in processes.all if p.pid != main.pid and f"{p.cgroup}/".startswith(f"{unit.control_group}/")]
+    inside = [process for process in _inside(unit, processes) if process.pid != main.pid]
     by_pid = roles_by_pid(Processes(tuple(inside), processes.boot_id))
     masters = [pid for pid, said in by_pid.items() if any(role.master for role in said)]
-    if len(masters) != 1 or not all(p.pid in by_pid or _descends(p, masters[0], inside) for p in inside):
+    if len(masters) != 1 or not by_pid.keys() | _below(masters[0], inside) >= {process.pid for process in inside}:
         return None, ()
     return masters[0], by_pid[masters[0]]
 
 
-def _descends(process: Process, ancestor: int, among: Sequence[Process]) -> bool:
-    """Whether a process was started by another, over any number of steps between."""
-    parents = {one.pid: one.ppid for one in among}
-    pid = process.pid
-    for _ in parents:
-        pid = parents.get(pid, 0)
-        if pid == ancestor:
-            return True
-    return False
+def _below(ancestor: int, among: Iterable[Process]) -> set[int]:
+    """Who was started by a process, over any number of steps between."""
+    children: dict[int, list[int]] = {}
+    for process in among:
+        children.setdefault(process.ppid, []).append(process.pid)
+    found: set[int] = set()
+    todo = children.get(ancestor, [])
+    while todo:
+        fresh = set(todo) - found
+        found |= fresh
+        todo = [child for pid in fresh for child in children.get(pid, ())]
+    return found
 
 
 def _configured(unit: Unit, processes: Processes) -> tuple[Role, ...]:

@@ -40,6 +40,7 @@ class Line:
     options: Options
     node: str = ""
     master: bool = True
+    nodes: int = 1
 
     @property
     def app(self) -> str:
@@ -104,6 +105,22 @@ def _line(args: Sequence[str]) -> Line | None:
     found = options(args, FLAGS)
     command = next((word for word in found.words if word in _COMMANDS), "")
     if command == "multi":
-        after = found.words[found.words.index("multi") + 1 :]
-        command = "worker" if after[:1] in {("start",), ("restart",)} else "multi"
+        return _multi(found)
     return Line(command, found) if command else None
+
+
+def _multi(given: Options) -> Line:
+    """`celery multi start w1 w2`: workers in the background, one for each name."""
+    after = given.words[given.words.index("multi") + 1 :]
+    if after[:1] not in {("start",), ("restart",)}:
+        return Line("multi", given)
+    return Line("worker", given, nodes=_nodes(after[1:]))
+
+
+def _nodes(names: Sequence[str]) -> int:
+    """How many these are. A number alone counts them (celery.apps.multi); a variable (`$NODES`) may be any number."""
+    if any("$" in name for name in names):
+        return 0
+    if len(names) == 1 and names[0].isascii() and names[0].isdigit():
+        return int(names[0][:9])
+    return len(names)

@@ -18,7 +18,8 @@ class Role:
     application (`teaching_panel`, `proj.wsgi:application`), `queues` sorted, `workers` the configured number of worker
     processes (0: unknown), `node` the celery node name. `settings` is a digest of what tells two apart beyond that (broker,
     DJANGO_SETTINGS_MODULE…), empty when nothing was said. `master` is False for pool children and workers of a master.
-    `both` marks a celery worker that is a beat as well (`-B`): it is listed once for each role.
+    `both` marks a celery worker that is a beat as well (`-B`): it is listed once for each role. `nodes` is how many the
+    command line starts at once (`celery multi`; 0: unknown), which may differ in all but the application.
     """
 
     service: str
@@ -33,6 +34,7 @@ class Role:
     cwd: str = ""
     master: bool = True
     both: bool = False
+    nodes: int = 1
 
     @property
     def identity(self) -> tuple[str, str, tuple[str, ...], int, str, str]:

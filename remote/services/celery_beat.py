@@ -27,6 +27,7 @@ def recognise(argv: Sequence[str], process: Process) -> tuple[Role, ...]:
             cwd=line.cwd(process),
             master=line.master,
             both=both,
+            nodes=line.nodes,
         ),
     )
 

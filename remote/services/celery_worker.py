@@ -44,6 +44,7 @@ def recognise(argv: Sequence[str], process: Process) -> tuple[Role, ...]:
             cwd=line.cwd(process),
             master=line.master,
             both=given.has("-B", "--beat"),
+            nodes=line.nodes,
         ),
     )
 

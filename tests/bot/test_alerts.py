@@ -23,7 +23,7 @@ from bot.store.tables import incidents
 from handlers.cards.host import Use
 from handlers.reply import Line, Reply, Title
 from remote.facts.memory import Memory
-from remote.policy import GIB
+from remote.policy import GIB, MIB
 from tests.bot.chats import MemoryChat, Shown
 from tests.clock import NOW, StandingClock
 
@@ -34,8 +34,11 @@ SETTINGS = Settings(hosts={"prod": HostSettings(address="203.0.113.7"), "web": H
 
 
 def memory(used_percent: float) -> Memory:
-    total = 2 * GIB
-    return Memory(total, int(total * (1 - used_percent / 100)), 2 * GIB, 2 * GIB, None, 0, 1000.0)
+    return available(2 * GIB * (1 - used_percent / 100))
+
+
+def available(left_bytes: float, total_bytes: int = 2 * GIB) -> Memory:
+    return Memory(total_bytes, int(left_bytes), 2 * GIB, 2 * GIB, None, 0, 1000.0)
 
 
 @dataclass
@@ -52,9 +55,13 @@ class Watcher:
 
     async def see(self, percent: float, *, after_s: float = 15, host: str = "prod") -> list[str]:
         """A sample some seconds later; gives what the chat was told by it."""
+        return await self.sample(memory(percent), after_s=after_s, host=host)
+
+    async def sample(self, one: Memory, *, after_s: float = 15, host: str = "prod") -> list[str]:
+        """As `see`."""
         self.clock.go(after_s)
         before = len(self.chat.calls)
-        await self.rule.sample(host, memory(percent))
+        await self.rule.sample(host, one)
         await self.outbox.drained()
         return [call.split()[0] for call in self.chat.calls[before:]]
 
@@ -126,13 +133,81 @@ async def test_one_message_through_an_incident_s_life(watcher: Watcher) -> None:
 
     assert await watcher.see(93) == []  # what merely moves does not cost an edit each time …
     assert await watcher.see(94, after_s=REFRESH_S) == ["edit"]  # … but now and then
-    assert await watcher.see(97) == ["edit"]
-    assert title(watcher.chat.shown[0]) == "prod: memory is critical, 97% used, 61 MiB free"
     assert await watcher.see(86, after_s=1) == []  # not over before it is below 85
     assert await watcher.see(84) == ["edit"]
     assert title(watcher.chat.shown[0]) == "prod: memory is fine again, 84% used, 328 MiB free"
     assert not is_loud(watcher.chat)
     assert len(watcher.chat.shown) == 1
+
+
+async def test_that_it_becomes_critical_is_heard_and_that_it_is_high_again_is_not(watcher: Watcher) -> None:
+    for _ in range(5):
+        await watcher.see(91)
+
+    assert await watcher.see(97) == ["send"], "an edit makes no sound"
+    assert title(watcher.chat.shown[-1]) == "prod: memory is critical, 97% used, 61 MiB free"
+    assert watcher.chat.shown[-1].reply.loud
+    assert await watcher.see(91, after_s=REFRESH_S) == ["edit"]
+    assert await watcher.see(97, after_s=REFRESH_S) == ["edit"], "it was critical before"
+    assert await watcher.see(84) == ["edit"]
+    assert title(watcher.chat.shown[-1]) == "prod: memory is fine again, 84% used, 328 MiB free"
+    assert len(watcher.chat.shown) == 2
+
+
+async def test_what_got_worse_is_said_again_so_long_after_that(watcher: Watcher) -> None:
+    for _ in range(5):
+        await watcher.see(91)
+
+    assert await watcher.see(97, after_s=4 * 3600 - 60) == ["send"]
+    assert await watcher.see(97, after_s=60) == ["edit"]
+    assert await watcher.see(97, after_s=4 * 3600 - 61) == ["edit"]
+    assert await watcher.see(97, after_s=1) == ["send"]
+
+
+async def test_a_small_server_with_a_fifth_of_its_memory_is_fine(watcher: Watcher) -> None:
+    for left_mib in (102, 99, 102, 99, 73):
+        assert await watcher.sample(available(left_mib * MIB, 480 * MIB)) == []
+
+    assert await watcher.sample(available(48 * MIB, 480 * MIB)) == ["send"]
+
+
+async def test_a_server_smaller_than_what_shall_be_available_recovers_too(watcher: Watcher) -> None:
+    assert await watcher.sample(available(5 * MIB, 96 * MIB)) == ["send"]
+    assert await watcher.sample(available(50 * MIB, 96 * MIB)) == ["edit"]
+
+    assert [title(one) for one in watcher.chat.shown] == ["prod: memory is fine again, 48% used, 50 MiB free"]
+
+
+async def test_what_sways_around_the_limit_of_what_is_available_is_one_incident(store: Store, clock: StandingClock) -> None:
+    narrow = {"memory_percent": 95, "clear_percent": 94, "critical_available": "200M"}
+    async with watching(store, clock, Settings(hosts={"prod": HostSettings(address="x", alerts=narrow)})) as watcher:
+        told = [await watcher.sample(available(left_mib * MIB)) for left_mib in (199, 201, 199, 250)]
+
+        assert told == [["send"], [], [], []]
+        assert await watcher.sample(available(251 * MIB)) == ["edit"]
+        assert [title(one).split(",")[0] for one in watcher.chat.shown] == ["prod: memory is fine again"]
+
+
+async def test_an_incident_of_a_host_that_is_no_longer_known_ends(watcher: Watcher) -> None:
+    await watcher.see(97)
+    await watcher.see(97, host="web")
+    watcher.settings = Settings(hosts={"web": SETTINGS.hosts["web"]})
+    for _ in range(2):
+        await watcher.restart()
+        await watcher.outbox.drained()
+
+    assert [title(one) for one in watcher.chat.shown] == [
+        "prod is not watched any more",
+        "web: memory is critical, 97% used, 61 MiB free",
+    ]
+    assert [one.reply.loud for one in watcher.chat.shown] == [False, True]
+    assert [call.split()[0] for call in watcher.chat.calls] == ["send", "send", "edit"]
+    async with watcher.store.connect() as tx:
+        rows = (await tx.execute(select(incidents).where(incidents.c.closed_at.is_(None)))).all()
+    assert [row.host for row in rows] == ["web"]
+    watcher.settings = SETTINGS
+    await watcher.restart()
+    assert await watcher.see(97) == ["send"], "known again, it is watched as before"
 
 
 async def test_the_worst_is_remembered(watcher: Watcher) -> None:

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from bot.ask import NotAllowed, who
+from bot.ask import NotAllowed, console_language, who
 from bot.doorway import LONGEST_PATH, socket_path
-from bot.settings import PersonSettings, Settings
+from bot.settings import ChatSettings, Language, PersonSettings, Settings, TelegramSettings
 
 ROOT = Path(__file__).parents[2]
 PEOPLE = """
@@ -167,6 +167,22 @@ def test_settings_that_make_no_sense_are_one_object_too(shop: Shop) -> None:
     assert len(errors.splitlines()) == 1
 
 
+def test_each_wrong_setting_is_a_line(shop: Shop) -> None:
+    shop.settings('langage = "ru"\nhorst = 1')
+    code, said, errors = shop.ask("/mem")
+
+    assert (code, said["error"]["kind"]) == (1, "settings")
+    assert [one.split(": ")[1] for one in errors.splitlines()] == ["langage", "horst"]
+    assert said["error"]["text"] == errors.splitlines()[0]
+
+
+def test_ask_that_is_called_wrongly_says_how_it_is_called(shop: Shop) -> None:
+    for words in (("ask", "--json"), ("ask", "--json", "--nope", "/mem")):
+        done = shop.call(*words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "Usage: " in done.stderr
+
+
 @pytest.mark.parametrize("store", ["sqlite:////nowhere/at/all/x.db", "postgresql://db.example/x", "what is this"])
 def test_a_store_that_cannot_be_opened_is_one_object_too(store: str, shop: Shop) -> None:
     shop.settings(f'store = "{store}"', PEOPLE, HOSTS)
@@ -234,6 +250,41 @@ def test_a_socket_that_a_crash_left_behind_is_in_nobody_s_way(shop: Shop) -> Non
 
     with shop.running():
         assert shop.ask("/hosts")[0] == 0
+
+
+RUSSIAN = """
+[chats.c]
+console = true
+language = "ru"
+"""
+
+
+def test_the_console_chat_s_language_is_spoken_alone_and_through_a_running_process(shop: Shop) -> None:
+    shop.settings(PEOPLE, RUSSIAN, HOSTS)
+    alone, refused = shop.call("ask", "/whoami"), shop.call("ask", "/mem nowhere")
+    piped = shop.call("run", stdin="/whoami\n")
+    with shop.running():
+        through, refused_through = shop.call("ask", "/whoami"), shop.call("ask", "/mem nowhere")
+        as_json = shop.ask("/mem nowhere")
+
+    assert alone.stdout == through.stdout
+    assert alone.stdout.strip() == piped.stdout.strip()
+    assert "Вы" in alone.stdout
+    assert refused.stderr == refused_through.stderr
+    assert refused.stderr.startswith("Сервера nowhere")
+    assert as_json[1]["error"]["text"].startswith("There is no host nowhere")
+
+
+def test_a_person_s_language_comes_before_the_console_chat_s_and_that_before_the_general_one() -> None:
+    def spoken(own: Language | None, chat: Language | None, general: Language) -> str:
+        chats = {"t": ChatSettings(telegram="1", language="ru"), "c": ChatSettings(console=True, language=chat)}
+        people, telegram = {"a": PersonSettings(console=True, language=own)}, TelegramSettings.model_validate({"token": "1:a"})
+        return console_language(Settings(people=people, telegram=telegram, chats=chats, language=general), "a")
+
+    assert spoken("en", "ru", "ru") == "en"
+    assert spoken(None, "ru", "en") == "ru"
+    assert spoken(None, None, "en") == "en"
+    assert console_language(Settings(people={"a": PersonSettings(console=True)}, language="ru"), "a") == "ru"
 
 
 def test_what_is_no_question_is_answered_in_one_line(shop: Shop) -> None:

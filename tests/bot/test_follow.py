@@ -8,20 +8,23 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
-from bot.alerts.kills import KillRule, Mark
+from bot.alerts.kills import KillRule, Mark, Sighted
 from bot.alerts.tally import GRACE
 from bot.app import build
 from bot.follow import Follower, stream, voices
+from bot.follow.ledger import Ledger
 from bot.follow.stream import MOST_LINES, ProgramsStream, SystemStream
+from bot.follow.voices import Patience, Voices
 from bot.follow.watched import Since
 from bot.i18n import render
 from bot.settings import HostSettings, Settings
@@ -43,8 +46,8 @@ from remote.text import T
 from tests.bot.chats import MemoryChat
 from tests.bot.waiting import until
 from tests.clock import NOW, StandingClock
-from tests.remote.findings.journal_scene import first_writers
-from tests.remote.findings.scene import unit
+from tests.remote.findings.journal_scene import first_writers, systemd
+from tests.remote.findings.scene import process, unit
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "debian12" / "journal"
 SYSTEM, PROGRAMS = SystemStream.name, ProgramsStream.name
@@ -350,19 +353,26 @@ async def test_a_claim_is_asked_about_again_with_the_next_sample(store_url: str,
         assert [row.pid for row in await life.rows()] == [victim_of(lines)]
 
 
+@asynccontextmanager
+async def away(life: Life) -> AsyncIterator[None]:
+    """As long as this lasts, the store takes no kills."""
+    async with life.app.store.begin() as tx:
+        await tx.execute(text("ALTER TABLE kills RENAME TO away"))
+    yield
+    async with life.app.store.begin() as tx:
+        await tx.execute(text("ALTER TABLE away RENAME TO kills"))
+
+
 async def test_what_the_store_would_not_take_is_kept_once_it_takes_it(store_url: str, then: StandingClock) -> None:
     lines = recorded("sudo-kill")
     host = JournalHost(coming=[lines] * 4, units=services(lines))
     async with living(store_url, host, then) as life:
-        async with life.app.store.begin() as tx:
-            await tx.execute(text("CREATE TRIGGER f BEFORE INSERT ON kills BEGIN SELECT RAISE(ABORT, 'full'); END"))
-        await until(lambda: host.read[SYSTEM] == 1 and bool(life.follower.watched.autopsy.kills), 30)
-        then.moment = entries(lines)[-1].at + timedelta(minutes=1)
-        with pytest.raises(SQLAlchemyError):
-            await life.follower.sampled(sample(None))
-        await until(lambda: sum("_TRANSPORT=kernel" in script for script in host.scripts) == 3, 30)
-        async with life.app.store.begin() as tx:
-            await tx.execute(text("DROP TRIGGER f"))
+        async with away(life):
+            await until(lambda: host.read[SYSTEM] == 1 and bool(life.follower.watched.autopsy.kills), 30)
+            then.moment = entries(lines)[-1].at + timedelta(minutes=1)
+            with pytest.raises(OperationalError):
+                await life.follower.sampled(sample(None))
+            await until(lambda: sum("_TRANSPORT=kernel" in script for script in host.scripts) == 3, 30)
         await until(lambda: life.follower.system.listening, 30)
         await life.follower.sampled(sample(None))
 
@@ -375,11 +385,8 @@ async def test_what_was_missed_and_then_refused_is_told_in_one_message(store_url
     then.moment = max(entry.at for entry in entries(lines)) + timedelta(hours=2)
     host = JournalHost(coming=[lines, []], units=services(lines))
     async with living(store_url, host, then) as life:
-        async with life.app.store.begin() as tx:
-            await tx.execute(text("CREATE TRIGGER f BEFORE INSERT ON kills BEGIN SELECT RAISE(ABORT, 'full'); END"))
-        await until(lambda: len(life.follower.watched.autopsy.kills) > 1, 30)
-        async with life.app.store.begin() as tx:
-            await tx.execute(text("DROP TRIGGER f"))
+        async with away(life):
+            await until(lambda: len(life.follower.watched.autopsy.kills) > 1, 30)
         await life.follower.sampled(sample(None))
         await life.app.outbox.drained()
 
@@ -405,6 +412,90 @@ async def test_a_pid_that_cannot_be_keeps_nobody_else_unheard(store_url: str, th
     host = JournalHost(coming=[[odd, *lines]], units=services(lines), boot_id=entries(lines)[0].boot_id)
 
     assert victim in (await follow(store_url, host, then)).pids
+
+
+@dataclass
+class BrokenHost(JournalHost):
+    """A host that cannot be asked who speaks: by a bug, not by what anybody foresaw."""
+
+    broken: int = 3
+    """How many questions break."""
+
+    async def ask(self, *facts: Fact[Any]) -> Answers:
+        if self.broken and {fact.name for fact in facts} == {"units", "processes"}:
+            self.broken -= 1
+            raise IndexError("list index out of range")
+        return await super().ask(*facts)
+
+
+async def test_whatever_breaks_a_host_is_followed_on_and_it_is_said_once(store_url: str, then: StandingClock) -> None:
+    lines = recorded("gunicorn-oom")
+    host = BrokenHost(coming=[lines], units=services(lines))
+    with capture_logs() as logs:
+        told = await follow(store_url, host, then)
+
+    assert host.broken == 0
+    assert told.pids
+    (said,) = [one for one in logs if one["event"] == "it was not found out whom to listen to"]
+    assert said["log_level"] == "error"
+    assert said["exc_info"]
+
+
+POISON = "тестовы\udcd0"  # no store takes half a character
+
+
+async def test_a_kill_that_cannot_be_kept_holds_up_no_other(store_url: str, clock: StandingClock) -> None:
+    async with living(store_url, JournalHost(coming=[[]]), clock) as life:
+        ledger = Ledger("prod", life.rule)
+        found = [replace(kill_at(-9, 990), pid=pid, name=POISON if pid == 2 else "a") for pid in (1, 2, 3)]
+        with capture_logs() as logs:
+            assert ledger.owe(Sighted(kill) for kill in found)
+            await ledger.pay(lambda _: (Mark("more", "c"),))
+
+        assert [row.pid for row in await life.rows()] == [1, 3]
+        assert await life.mark("more") == Mark("more", "c")
+        assert not ledger.owe(()), "nothing is owed any more"
+        (said,) = [one for one in logs if one["log_level"] == "error"]
+        assert (said["pid"], said["exc_info"]) == (2, True)
+
+
+async def test_what_is_owed_beside_a_kill_that_cannot_be_kept_waits_for_a_store_that_is_broken(
+    store_url: str, clock: StandingClock
+) -> None:
+    async with living(store_url, JournalHost(coming=[[]]), clock) as life:
+        ledger = Ledger("prod", life.rule)
+        ledger.owe(Sighted(replace(kill_at(-9, 990), pid=pid, name=POISON if pid == 2 else "a")) for pid in (1, 2, 3))
+        async with away(life):
+            with pytest.raises(OperationalError):
+                await ledger.pay()
+        await ledger.pay()
+
+        assert [row.pid for row in await life.rows()] == [1, 3]
+
+
+@dataclass
+class OddHost(JournalHost):
+    """A host whose gunicorn is called what no store takes."""
+
+    def _answer(self, fact: Fact[Any]) -> Any:  # noqa: ANN401 - the fact's own type
+        if fact.name != "processes":
+            return super()._answer(fact)
+        mains = (process(one.main_pid, "gunicorn app.wsgi", name=POISON, cgroup=one.control_group) for one in self.units.all)
+        return Processes(tuple(mains), self.boot_id)
+
+
+async def test_a_kill_of_the_past_that_cannot_be_kept_keeps_no_host_from_being_followed(
+    store_url: str, then: StandingClock
+) -> None:
+    lines = recorded(HANGS)
+    past = [*lines, *recorded("global-oom")]
+    host = OddHost(past=past, coming=[[]], units=services(lines), boot_id=entries(lines)[0].boot_id)
+    with capture_logs() as logs:
+        told = await follow(store_url, host, then)
+
+    assert [one["pid"] for one in logs if one["event"] == "a kill cannot be kept"] == [victim_of(lines)]
+    assert told.pids
+    assert told.marks[SYSTEM].cursor
 
 
 @dataclass
@@ -459,6 +550,67 @@ async def test_another_main_process_is_listened_to_once_systemd_says_that_it_sta
 
 def celery(pid: int, invocation: str) -> Units:
     return Units((unit("celery.service", "celery -A app worker", main_pid=pid, invocation_id=invocation),))
+
+
+async def test_a_unit_that_was_seen_between_two_main_processes_is_listened_to_once_it_has_started() -> None:
+    known = Voices("prod")
+    known.learn(celery(0, ""), None)
+    assert known.speakers == ()
+
+    known.heard(systemd_says("celery.service", "Started"))
+    async with asyncio.timeout(5):
+        await known.until_stale()
+
+
+async def test_a_crash_loop_is_asked_about_less_and_less_and_delays_nobody_else() -> None:
+    known = Voices("prod")
+    both = Units((*celery(700, "7").all, unit("site.service", "gunicorn app.wsgi", main_pid=800)))
+    known.learn(both, None)
+    async with asyncio.timeout(3):  # each of a restart's steps is asked about at once
+        for _ in range(voices.A_RESTART):
+            known.heard(systemd_says("celery.service", "Scheduled restart job, restart counter is at 1."))
+            await known.until_stale()
+    known.heard(systemd_says("celery.service", "Scheduled restart job, restart counter is at 2."))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await known.until_stale()
+
+    known.heard(systemd_says("site.service", "Started"))
+    async with asyncio.timeout(1):
+        await known.until_stale()
+
+
+def systemd_says(name: str, words: str) -> Entry:
+    return replace(systemd(1, f"{name}: {words}"), unit=name)
+
+
+def asked_at(every_s: float, within_s: float) -> list[float]:
+    """When a host is asked because of a unit that changes every so many seconds."""
+    patience, asked, now_s = Patience(), [], 0.0
+    while now_s < within_s:
+        due_s = now_s + patience.pause_s("site.service", now_s)
+        patience.asked(due_s)
+        asked.append(due_s)
+        now_s = (due_s // every_s + 1) * every_s
+    return asked
+
+
+@pytest.mark.parametrize("every_s", [0.5, 5, 59, 80, 119])
+def test_whatever_the_pace_of_a_crash_loop_the_host_is_asked_about_once_a_minute_in_the_end(every_s: float) -> None:
+    times = asked_at(every_s, 3600)
+
+    assert len(times) < 70
+    assert times[voices.A_RESTART - 1] <= (voices.A_RESTART - 1) * (every_s + 0.5) + 1
+
+
+def test_after_a_calm_a_restart_is_asked_about_at_once() -> None:
+    patience, now_s = Patience(), 0.0
+    for _ in range(9):
+        now_s += patience.pause_s("site.service", now_s)
+        patience.asked(now_s)
+    assert patience.pause_s("site.service", now_s + voices.CALM_S - 1) == voices.HELD_BACK_S[-1]
+    patience.asked(now_s)
+    assert patience.pause_s("site.service", now_s + voices.CALM_S) == voices.SETTLED_S
 
 
 async def test_a_service_that_floods_is_not_listened_to_for_a_while(store_url: str, then: StandingClock) -> None:

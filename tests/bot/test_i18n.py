@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from babel.messages.catalog import Catalog
+from babel.messages.catalog import Catalog, Message
 from babel.messages.mofile import write_mo
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +33,11 @@ NBSP = "\u00a0"
         (Percent(93.4), "93%", f"93{NBSP}%", "93%"),
         (Percent(12.34, 1), "12.3%", f"12,3{NBSP}%", "12.3%"),
         (Span(59), "59 s", f"59{NBSP}с", "59 s"),
+        (Span(60), "1 min", f"1{NBSP}мин", "1 min"),
+        (Span(90), "1 min 30 s", f"1{NBSP}мин 30{NBSP}с", "1 min 30 s"),
+        (Span(599.4), "9 min 59 s", f"9{NBSP}мин 59{NBSP}с", "9 min 59 s"),
+        (Span(599.6), "10 min", f"10{NBSP}мин", "10 min"),
+        (Span(659), "10 min", f"10{NBSP}мин", "10 min"),
         (Span(180), "3 min", f"3{NBSP}мин", "3 min"),
         (Span(3600), "1 h", f"1{NBSP}ч", "1 h"),
         (Span(7500), "2 h 5 min", f"2{NBSP}ч 5{NBSP}мин", "2 h 5 min"),
@@ -86,6 +91,27 @@ def test_russian_has_three_forms(n: int, russian: str, tmp_path: Path, monkeypat
         i18n._catalogue.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("one", "many", "forms", "fault"),
+    [
+        ("{n} cat", "{n} cats", ("{n} кот", "{n} кота", "{n} котов"), False),
+        ("a cat", "{n} cats", ("{n} кот", "{n} кота", "{n} котов"), False),
+        ("a cat", "{n} cats", ("кот", "{n} кота", "{n} котов"), True),
+        ("a cat", "{n} cats", ("коты", "коты", "коты"), True),
+        ("it is {a}", "the biggest is {a}", ("это {a}", "больший — {a}", "больший — {a}"), True),
+        ("extra: {a}", "extras: {a}", ("лишнее: {a}", "лишнее: {a}", "лишнее: {a}"), False),
+        ("{what} was killed", "{what} were killed", ("убит {what}", "убито {what}", "убито {what}"), False),
+    ],
+)  # fmt: skip
+def test_what_russian_says_of_one_it_says_of_twenty_one(one: str, many: str, forms: tuple[str, ...], fault: bool) -> None:  # noqa: FBT001
+    loose = i18n._one_is_loose("ru")
+    faults = list(i18n._faults(Message((one, many), forms), one_is_loose=loose))
+
+    assert bool(faults) is fault, faults
+    assert not any("number" in words for words in i18n._faults(Message((one, many), forms))), "in other languages"
+    assert not i18n._one_is_loose("en")
+
+
 def test_english_has_two() -> None:
     assert plain(N("{n} unit", "{n} units", 1)) == "1 unit"
     assert plain(N("{n} unit", "{n} units", 3)) == "3 units"
@@ -137,6 +163,10 @@ def test_check_names_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     words = words.replace('msgid "one {a}"\nmsgstr ""', 'msgid "one {a}"\nmsgstr "раз {b}"')
     for at, form in enumerate(("кот", "кота", "котов")):
         words = words.replace(f'msgstr[{at}] ""', f'msgstr[{at}] "{{n}} {form}"')
+    po.write_text(words, encoding="utf-8")
+    po.write_text(words.replace("раз {b}", "раз {a}").replace('{n} кот"', 'кот"'), encoding="utf-8")
+    assert main(["--check"]) == 1
+    assert capsys.readouterr().err == "ru: no number, though 21 has this form too, in 'кот': '{n} cat'\n"
     po.write_text(words, encoding="utf-8")
     assert main(["--check"]) == 1
     assert capsys.readouterr().err == "ru: other places in 'раз {b}': 'one {a}'\n"

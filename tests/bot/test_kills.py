@@ -17,17 +17,24 @@ from sqlalchemy.exc import IntegrityError
 from bot.alerts.kills import FINAL_S, KEEP, STORM_S, KillRule, Mark, Sighted
 from bot.alerts.rows import dump_kill, load_kill
 from bot.alerts.staged import REFRESH
+from bot.alerts.tally import Tally
 from bot.history import KillHistory
 from bot.i18n import render
 from bot.outbox import Outbox
 from bot.settings import ChatSettings, HostSettings, Settings, TelegramSettings
 from bot.store import Store
-from bot.store.tables import journals, kills, plans, staged, steps
+from bot.store.tables import journals, kills, plans, staged, steps, tallies
 from handlers.cards.kill import Past
 from handlers.reply import Line, Reply, Title
+from remote.facts.base import Answers, Fact, Unreadable
+from remote.facts.counters import COUNTERS, Counters
+from remote.facts.journal import Entry
+from remote.facts.memory import Memory
+from remote.facts.witness import Witness
+from remote.findings.death import Autopsy
 from remote.findings.kill import Kill, Member
 from remote.findings.lines import kernel_made
-from remote.policy import MIB
+from remote.policy import GIB, MIB
 from remote.text import T
 from tests.bot.chats import MemoryChat
 from tests.clock import NOW, StandingClock
@@ -256,6 +263,19 @@ async def test_a_quiet_storm_does_not_swallow_a_loud_kill(coroner: Coroner) -> N
     await coroner.keep(kill(102, 2, cause="stop-timeout", confidence="certain"))
 
     assert coroner.loud() == [False, True]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_loud_kill_is_heard_though_what_was_missed_began_silently(together: bool, coroner: Coroner) -> None:  # noqa: FBT001
+    stopped = kill(100, -3600, cause="stop-timeout", confidence="certain")
+    other = kill(101, -3000, unit="db.service", **KERNEL)
+    for batch in [(stopped, other)] if together else [(stopped,), (other,)]:
+        await coroner.keep(*batch, batch="missed:prod:1")
+    await coroner.keep(kill(102, -2000, unit="third.service", **KERNEL), batch="missed:prod:1")
+
+    assert coroner.calls() == (["send", "edit"] if together else ["send", "send", "edit"])
+    assert coroner.loud()[-1]
+    assert coroner.titles()[-1] == "prod: 3 processes were killed"
 
 
 async def test_a_quiet_kill_that_turns_out_to_be_loud_is_heard(coroner: Coroner) -> None:
@@ -570,3 +590,130 @@ async def test_a_kill_after_what_was_missed_is_a_message_of_its_own(coroner: Cor
     await coroner.keep(kill(101))
 
     assert len(coroner.chat.shown) == 2, "an edit of the message of what was missed would make no sound"
+
+
+class Counted:
+    """A host that tells its counters, and how often it was asked for them."""
+
+    def __init__(self, coroner: Coroner) -> None:
+        self.asked = 0
+        self.counters: Counters | Unreadable = Counters(BOOT, 0, {})
+        self._coroner = coroner
+        self._tally = Tally("prod", coroner.store, coroner.rule, coroner.clock)
+
+    async def ask(self, *facts: Fact[Any]) -> Answers:
+        assert facts == (COUNTERS,)
+        self.asked += 1
+        return Answers({COUNTERS: self.counters})
+
+    async def sampled(self, oom_kills: int, uptime_s: float, times: int = 1) -> None:
+        """Samples of every 15 seconds that tell this count; `uptime_s` is the first one's."""
+        me: Any = self
+        for n in range(times):
+            self._coroner.clock.go(15)
+            await self._tally.look(me, Memory(2 * GIB, GIB, 0, 0, None, oom_kills, uptime_s + 15 * n), listening=True)
+        await self._coroner.outbox.drained()
+
+
+@pytest.mark.parametrize("step_s", [90, -90])
+async def test_a_step_of_our_clock_turns_the_tally_not_off(step_s: float, coroner: Coroner) -> None:
+    host = Counted(coroner)
+    await host.sampled(0, 1000, times=3)
+    asked = host.asked
+    coroner.clock.go(step_s)
+    await host.sampled(0, 1045, times=20)
+    assert host.asked == asked + 1, "by its boot's id it is known for the same"
+
+    host.counters = Counters(BOOT, 1, {})
+    await host.sampled(1, 1345, times=8)
+    assert coroner.titles() == ["prod: 1 kill without a log line"]
+    async with coroner.store.connect() as tx:
+        booted_at = (await tx.execute(select(tallies.c.booted_at))).scalar_one()
+    assert booted_at == NOW + timedelta(seconds=15 + step_s) - timedelta(seconds=1000)
+
+
+async def test_a_kill_that_a_text_file_told_of_is_not_told_again_by_its_count(coroner: Coroner) -> None:
+    host = Counted(coroner)
+    await host.sampled(0, 1000, times=2)
+    seen = Witness(BOOT, 1020, {}, {}, 0, {})
+    autopsy = Autopsy()
+    autopsy.begin(seen)
+    said = "Out of memory: Killed process 415 (gunicorn) total-vm:900000kB, anon-rss:204800kB, file-rss:0kB"
+    autopsy.read(Entry("", coroner.clock.now(), "", 1_025_000_000, said, source="syslog", identifier="kernel"))
+    await coroner.keep(*autopsy.witness(replace(seen, uptime_s=1030, oom_kills=1), coroner.clock.now()))
+
+    host.counters = Counters(BOOT, 1, {})
+    await host.sampled(1, 1030, times=8)
+    assert coroner.titles() == ["prod: gunicorn was killed"]
+    assert [(row.boot_id, row.pid) for row in await coroner.rows()] == [(BOOT, 415)]
+
+
+async def test_of_a_container_its_own_count_is_held_against_the_rows(coroner: Coroner) -> None:
+    host = Counted(coroner)
+    host.counters = Counters(BOOT, 2, {})
+    await host.sampled(57, 1000, times=4)
+    await host.sampled(58, 1060, times=4)
+    assert coroner.titles() == [], "a neighbour's"
+    assert host.asked == 3, "to begin, then once for each count of the node's"
+
+    host.counters = Counters("c" * 32, 0, {})
+    await host.sampled(58, 15, times=8)
+    assert coroner.titles() == [], "its count starts over with it, the node's does not"
+    host.counters = Counters("c" * 32, 1, {})
+    await host.sampled(59, 135, times=8)
+    assert coroner.titles() == ["prod: 1 kill without a log line"]
+
+
+@pytest.mark.parametrize("counters", [Counters(BOOT, None, {}), Unreadable("unsupported", T("oom_kill"))])
+async def test_a_container_without_a_count_of_its_own_is_left_alone(counters: Counters | Unreadable, coroner: Coroner) -> None:
+    host = Counted(coroner)
+    host.counters = counters
+    await host.sampled(57, 1000, times=8)
+    await host.sampled(60, 1120, times=8)
+
+    assert (coroner.titles(), host.asked) == ([], 2)
+
+
+async def test_counters_that_could_not_be_read_are_asked_for_again(coroner: Coroner) -> None:
+    host = Counted(coroner)
+    host.counters = Unreadable("timeout", T("It took too long."))
+    await host.sampled(57, 1000, times=3)
+
+    assert (coroner.titles(), host.asked) == ([], 3)
+
+
+@pytest.mark.parametrize(("counted", "up_s", "told"), [(57, 15, False), (60, 200, False), (3, 15, True), (60, 3000, True)])
+async def test_a_new_boot_whose_counter_goes_on_was_not_reset(counted: int, up_s: float, told: bool, coroner: Coroner) -> None:  # noqa: FBT001
+    host = Counted(coroner)
+    host.counters = Counters(BOOT, 57, {})
+    await host.sampled(57, 1000, times=3)
+    host.counters = Counters("c" * 32, counted, {})
+    await host.sampled(counted, up_s, times=8)
+    assert bool(coroner.titles()) is told
+
+    if not told:
+        host.counters = Counters("c" * 32, counted + 1, {})
+        await host.sampled(counted + 1, up_s + 120, times=8)
+        assert coroner.titles() == ["prod: 1 kill without a log line"]
+
+
+async def test_a_first_kill_after_a_boot_is_no_counter_that_goes_on(coroner: Coroner) -> None:
+    host = Counted(coroner)
+    await host.sampled(0, 1000, times=3)
+    host.counters = Counters("c" * 32, 1, {})
+    await host.sampled(1, 15, times=8)
+
+    assert coroner.titles() == ["prod: 1 kill without a log line"]
+
+
+async def test_a_container_that_was_held_against_its_nodes_count_begins_anew(coroner: Coroner) -> None:
+    host = Counted(coroner)
+    host.counters = Counters(BOOT, 57, {})
+    await host.sampled(57, 1000, times=3)
+    host.counters = Counters(BOOT, 2, {})
+    await host.sampled(58, 1045, times=3)
+    assert coroner.titles() == []
+
+    host.counters = Counters(BOOT, 3, {})
+    await host.sampled(59, 1090, times=8)
+    assert coroner.titles() == ["prod: 1 kill without a log line"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, Literal
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.testing import capture_logs
 
 from bot.chat.base import Address, SendFailed
-from bot.outbox import IN_ORDER, KEEP_DAYS, Outbox
+from bot.outbox import IN_ORDER, KEEP_DAYS, LONGEST_WAIT_S, PATIENCE_S, Outbox
 from bot.store import Store
 from bot.store.tables import buttons, events, messages
 from handlers.reply import Button, Code, Fold, Line, Reply, Table
@@ -42,6 +45,11 @@ async def post(outbox: Outbox, store: Store, to: Address, reply: Reply, key: str
     async with store.begin() as tx:
         await outbox.post(tx, to, reply, key, fresh=fresh)
     outbox.wake()
+
+
+async def the_row(store: Store, key: str) -> Any:  # noqa: ANN401 - a row of messages
+    async with store.connect() as tx:
+        return (await tx.execute(select(messages).where(messages.c.key == key))).one()
 
 
 async def drained(outbox: Outbox) -> None:
@@ -539,3 +547,322 @@ async def test_what_was_shown_while_the_store_answered_is_not_shown_again(
         await drained(outbox)
 
     assert len(chat.shown) == 2
+
+
+Space = Literal["enough", "no page more", "none"]
+
+
+class FullStore(Store):
+    """A store whose disk may be full: no transaction begins, or one is refused that changes a page (others are no writes)."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store._engine)
+        self._turn = store._turn
+        self.space: Space = "enough"
+        self.refused = 0
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        if self.space == "none":
+            self._refuse()
+        async with super().begin() as tx:
+            before = await self._rows(tx)
+            yield tx
+            if self.space != "enough" and await self._rows(tx) != before:
+                self._refuse()
+
+    def _refuse(self) -> None:
+        self.refused += 1
+        raise OperationalError("COMMIT", {}, Exception("database or disk is full"))
+
+    async def _rows(self, tx: AsyncConnection) -> Sequence[Any]:
+        return (await tx.execute(select(messages))).all()
+
+
+@pytest.fixture
+def full(store: Store) -> FullStore:
+    return FullStore(store)
+
+
+FULL = pytest.mark.parametrize("space", ["no page more", "none"])
+
+
+def fills(chat: MemoryChat, full: FullStore, space: Space) -> None:
+    """From the next call of the chat on the disk is full: its answer cannot be stored."""
+
+    def gate(_: Address) -> None:
+        full.space = space
+
+    chat.gate = gate
+
+
+def has_room(chat: MemoryChat, full: FullStore) -> None:
+    chat.gate = lambda _: None
+    full.space = "enough"
+
+
+async def later(outbox: Outbox, clock: StandingClock, after_s: float = PATIENCE_S * 1.25) -> None:
+    """Let time pass, and what is due by then be tried."""
+    clock.go(after_s)
+    outbox.wake()
+    await drained(outbox)
+
+
+@FULL
+async def test_on_a_full_disk_a_message_is_sent_once_and_lives_on_when_there_is_room(
+    space: Space, full: FullStore, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    fills(chat, full, space)
+    async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+        await post(outbox, store, OPS, note("one"), "a")
+        await drained(outbox)
+        for _ in range(5):
+            await later(outbox, clock)
+        assert (await the_row(store, "a")).sending
+        has_room(chat, full)
+        await later(outbox, clock)
+        assert (await the_row(store, "a")).message_id == "m1"
+        await post(outbox, full, OPS, note("two"), "a")
+        await drained(outbox)
+
+    assert chat.calls == ["send ops one", "edit m1 two"]
+    assert full.refused == 6
+
+
+@FULL
+async def test_on_a_full_disk_a_message_is_edited_once(
+    space: Space, full: FullStore, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+        await post(outbox, store, OPS, note("one"), "a")
+        await drained(outbox)
+        fills(chat, full, space)
+        await post(outbox, store, OPS, note("two"), "a")
+        await drained(outbox)
+        for _ in range(5):
+            await later(outbox, clock)
+        has_room(chat, full)
+        await later(outbox, clock)
+
+    assert chat.calls == ["send ops one", "edit m1 two"]
+    assert (await the_row(store, "a")).shown == 2
+
+
+@FULL
+async def test_on_a_full_disk_nothing_new_is_told_before_what_was_answered_is_stored(
+    space: Space, full: FullStore, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+        await post(outbox, store, OPS, note("one"), "a")
+        await drained(outbox)
+        fills(chat, full, space)
+        await post(outbox, store, OPS, note("two"), "b")
+        await drained(outbox)
+        await post(outbox, store, OPS, note("one more"), "a")
+        await post(outbox, store, OPS, note("three"), "c")
+        await later(outbox, clock)
+        assert chat.calls == ["send ops one", "send ops two"]
+        has_room(chat, full)
+        await later(outbox, clock)
+
+    assert chat.calls[2:] == ["edit m1 one more", "send ops three"]
+
+
+@FULL
+async def test_what_cannot_be_marked_is_not_sent_and_bears_no_mark_later(
+    space: Space, full: FullStore, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+        await drained(outbox)
+        full.space = space
+        await post(outbox, store, OPS, note("one"), "a")
+        await drained(outbox)
+        await later(outbox, clock)
+        assert chat.calls == []
+        has_room(chat, full)
+        await later(outbox, clock)
+
+    assert [(one.text, one.again) for one in chat.shown] == [("one", False)]
+
+
+@FULL
+async def test_on_a_full_disk_a_429_is_kept_and_holds_its_chat(
+    space: Space, full: FullStore, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    chat.faults = {1: Fault(SendFailed("429", retry_after_s=300))}
+    fills(chat, full, space)
+    async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+        await post(outbox, store, OPS, note("one"), "a")
+        await post(outbox, store, OPS, note("two"), "b")
+        await drained(outbox)
+        await later(outbox, clock, 100)
+        has_room(chat, full)
+        await later(outbox, clock, 199)
+        assert chat.calls == ["send ops one"]
+        await later(outbox, clock, 2)
+
+    assert [(one.text, one.again) for one in chat.shown] == [("one", False), ("two", False)]
+
+
+@FULL
+async def test_on_a_full_disk_a_send_without_an_answer_says_so_the_second_time(
+    space: Space, full: FullStore, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    chat.faults = {1: Fault(SendFailed("timeout", maybe_shown=True), "after")}
+    fills(chat, full, space)
+    async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+        await post(outbox, store, OPS, note("one"), "a")
+        await drained(outbox)
+        await later(outbox, clock)
+        assert len(chat.calls) == 1
+        has_room(chat, full)
+        await patiently(outbox, clock)
+
+    assert [(one.text, one.again) for one in chat.shown] == [("one", False), ("one", True)]
+
+
+@pytest.mark.parametrize(
+    ("fresh", "calls"), [(False, ["send ops one", "edit m1 two"]), (True, ["send ops one", "send ops two"])], ids=["edit", "anew"]
+)
+async def test_news_of_a_message_whose_answer_is_not_stored_yet_are_told_as_ever(
+    *, fresh: bool, calls: list[str], full: FullStore, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    fills(chat, full, "none")
+    async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+        await post(outbox, store, OPS, note("one"), "a")
+        await drained(outbox)
+        await post(outbox, store, OPS, note("two"), "a", fresh=fresh)
+        has_room(chat, full)
+        await later(outbox, clock)
+
+    assert chat.calls == calls
+    assert not any(one.again for one in chat.shown)
+
+
+async def test_news_of_a_message_that_is_failing_for_good_are_tried(
+    full: FullStore, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    chat.faults = {1: Fault(SendFailed("kicked", permanent=True))}
+    fills(chat, full, "none")
+    async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+        await post(outbox, store, OPS, note("one"), "a")
+        await drained(outbox)
+        await post(outbox, store, OPS, note("two"), "a")
+        has_room(chat, full)
+        await patiently(outbox, clock)
+
+    assert chat.calls == ["send ops one", "send ops two"]
+
+
+async def test_what_was_not_stored_in_an_earlier_life_is_sent_once_more_and_says_so(
+    full: FullStore, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    fills(chat, full, "no page more")
+    async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+        await post(outbox, store, OPS, note("one"), "a")
+        await drained(outbox)
+    has_room(chat, full)
+    async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+        await drained(outbox)
+
+    assert [(one.text, one.again) for one in chat.shown] == [("one", False), ("one", True)]
+
+
+async def test_a_disk_that_is_full_at_the_start_is_waited_for(
+    full: FullStore, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    fills(chat, full, "no page more")
+    async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+        await post(outbox, store, OPS, note("one"), "a")
+        await drained(outbox)
+    with capture_logs() as logs:
+        async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+            await until(lambda: full.refused >= 2)
+            await post(outbox, store, OPS, note("two"), "b")
+            await until(lambda: full.refused >= 3)
+            assert len(chat.calls) == 1
+            has_room(chat, full)
+            outbox.wake()
+            await drained(outbox)
+
+    assert [(one.text, one.again) for one in chat.shown] == [("one", False), ("one", True), ("two", False)]
+    assert [line["event"] for line in logs] == ["deliveries rest"]
+
+
+async def test_a_store_that_refuses_is_tried_ever_more_seldom_and_told_of_once(
+    full: FullStore, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    with capture_logs() as logs:
+        async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+            await drained(outbox)
+            for n in range(2):
+                full.space, began, tries = "none", full.refused, []
+                await post(outbox, store, OPS, note(f"{n}"), f"{n}")
+                await drained(outbox)
+                for _ in range(300):
+                    await later(outbox, clock, 1)
+                    tries.append(full.refused - began)
+                has_room(chat, full)
+                await later(outbox, clock)
+                assert 3 <= tries[9] <= 5  # at once, and after about 1, 3 and 7 s
+                assert 2 <= tries[-1] - tries[149] <= 4  # about once a minute
+
+    assert chat.texts() == ["0", "1"]
+    assert [(line["event"], line["log_level"]) for line in logs] == 2 * [
+        ("deliveries rest", "error"),
+        ("deliveries go on", "info"),
+    ]
+
+
+async def test_a_chat_that_rests_is_left_alone_however_often_the_outbox_is_woken(
+    full: FullStore, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    async with running(Outbox(full, {"console": chat}, clock)) as outbox:
+        await drained(outbox)
+        full.space = "none"
+        await post(outbox, store, OPS, note("one"), "a")
+        await until(lambda: full.refused == 1)
+        for n in range(10):
+            await post(outbox, store, OPS, note(f"{n}"), f"{n}")
+            await drained(outbox)
+
+    assert full.refused == 1
+
+
+async def test_what_a_chat_says_in_half_characters_is_kept(outbox: Outbox, store: Store, chat: MemoryChat) -> None:
+    chat.faults = {1: Fault(SendFailed("kicked \ud83d", permanent=True))}
+    async with running(outbox):
+        await post(outbox, store, OPS, note("one"), "a")
+        await drained(outbox)
+
+    assert (await the_row(store, "a")).failed == "kicked ?"
+
+
+async def test_a_message_due_later_than_any_pause_lasts_is_due(
+    outbox: Outbox, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    await post(outbox, store, OPS, note("one"), "a")
+    await post(outbox, store, DEV, note("waits"), "b")
+    async with store.begin() as tx:
+        await tx.execute(update(messages).where(messages.c.key == "b").values(due_at=clock.now() + timedelta(days=365)))
+    clock.go(-LONGEST_WAIT_S)
+    async with running(outbox):
+        await drained(outbox)
+        assert chat.texts() == ["waits"]  # the other may be waiting because its chat asked for it
+        await later(outbox, clock, -1)
+
+    assert chat.texts() == ["waits", "one"]
+
+
+async def test_a_chat_that_asks_for_hours_is_given_them(
+    outbox: Outbox, store: Store, chat: MemoryChat, clock: StandingClock
+) -> None:
+    chat.faults = {1: Fault(SendFailed("429", retry_after_s=7200))}
+    async with running(outbox):
+        await post(outbox, store, OPS, note("one"), "a")
+        await drained(outbox)
+        await later(outbox, clock, 7199)
+        assert chat.shown == []
+        await later(outbox, clock, 2)
+
+    assert chat.texts() == ["one"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any, get_args
@@ -20,6 +21,7 @@ from bot.store.tables import audit, plans
 from handlers.command import Refused
 from handlers.ports.plans import FINAL, Measure, Plan, State
 from handlers.request import Request
+from remote.policy import Policy
 from remote.remedies.base import dump_draft, load_draft
 from tests.bot.chats import MemoryChat
 from tests.bot.drafts import draft, plain, request, touching
@@ -36,7 +38,8 @@ class Book(PlanBook):
         self.chat = MemoryChat()
         self.box = Outbox(store, {"console": self.chat}, clock)
         self.started: list[str] = []
-        super().__init__(store, self.box, clock, ApprovalSettings(**rules))
+        self.settings = Policy()
+        super().__init__(store, self.box, clock, ApprovalSettings(**rules), lambda _: self.settings)
         self.on_approved = self.started.append
 
 
@@ -410,3 +413,25 @@ async def test_what_was_under_way_is_found_after_a_restart(book: Book, store: St
 def test_a_request_is_what_it_seems() -> None:
     one: Request = request("vera", "viewer")
     assert not one.person.may("approver")
+
+
+async def test_an_approval_is_for_the_settings_that_the_plan_was_drawn_by(book: Book) -> None:
+    drawn = replace(plain(), basis={"root": "uid", "policy": Policy().version})
+    plan = await book.propose(request(), drawn)
+    book.settings = Policy(never_touch=("a",))
+    refused = await refusal(book.approve(request(), plan.id))
+
+    assert refused.kind == "stale"
+    assert (await book.get(plan.id)).state == "expired"
+    assert not book.started
+    book.settings = Policy()
+    assert (await book.approve(request(), (await book.propose(request(), drawn)).id)).state == "approved"
+
+
+async def test_an_undo_is_not_taken_back_blindly(book: Book, store: Store) -> None:
+    """It would stop a unit whose twin nobody has looked at since."""
+    plan = await book.propose(request(), replace(plain(), undoes="abcdefghjkmn"))
+    await put(store, plan.id, "verified")
+    refused = await refusal(book.undo_draft(request(), plan.id))
+    assert refused.kind == "nothing-to-undo"
+    assert "/fix" in str(refused.text)

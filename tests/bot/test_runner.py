@@ -27,6 +27,7 @@ from remote.connect import Conversation, Done, Host, Target, open_host
 from remote.errors import HostError
 from remote.facts.base import Answers, Fact
 from remote.facts.processes import PROCESSES, Processes
+from remote.policy import Policy
 from remote.remedies import end_stray
 from remote.remedies.base import Draft
 from remote.text import T
@@ -37,7 +38,7 @@ from tests.bot.waiting import until
 from tests.clock import StandingClock
 
 KEY = b"key"
-QUICK = Pace(settle_s=0.0, pause_s=0.02)
+QUICK = Pace(settle_s=0.0, pause_s=0.02, steady_s=0.0)
 
 
 @dataclass
@@ -163,7 +164,7 @@ def marks_in(place: Path) -> Marks:
 
 def ground(place: Path, store: Store, host: Host, clock: StandingClock, pace: Pace = QUICK) -> Ground:
     frail = Frail(host)
-    book = PlanBook(store, Outbox(store, {}, clock), clock, ApprovalSettings())
+    book = PlanBook(store, Outbox(store, {}, clock), clock, ApprovalSettings(), lambda _: Policy())
     runner = Runner(book, lambda _: frail, KEY, marks=marks_in(place), pace=pace)
     book.on_approved = runner.start
     return Ground(place, store, frail, book, runner)
@@ -207,7 +208,7 @@ async def test_what_a_step_prints_is_kept(here: Ground) -> None:
 
 
 async def test_an_effect_may_take_its_time(tmp_path: Path, store: Store, host: Host, clock: StandingClock) -> None:
-    here = ground(tmp_path, store, host, clock, Pace(settle_s=30.0, pause_s=0.02))
+    here = ground(tmp_path, store, host, clock, Pace(settle_s=30.0, pause_s=0.02, steady_s=0.0))
     # It holds from the third look on.
     count = f'echo . >>{tmp_path}/looks; [ "$(wc -l <{tmp_path}/looks)" -ge 3 ]'
     plan = await here.run(draft(touching(here.place, "a", holds=count)))
@@ -521,7 +522,7 @@ async def test_wherever_the_process_dies_no_step_runs_twice(
         place, store, what = await world(f"{ends_at}")
         plan_id = await life(place, store, clock, Life(ends_at), what)
         await life(place, store, clock, Life(), None)
-        book = PlanBook(store, Outbox(store, {}, clock), clock, ApprovalSettings())
+        book = PlanBook(store, Outbox(store, {}, clock), clock, ApprovalSettings(), lambda _: Policy())
         here = f"died at {ends_at}: {whole.names[ends_at - 1][:80]!r}"
         if plan_id:
             plan = await book.get(plan_id)
@@ -578,3 +579,35 @@ async def test_a_stray_that_became_another_program_is_left_alone(here: Ground, t
     finally:
         stray.kill()
         await stray.wait()
+
+
+@pytest.mark.parametrize("second", ["exit 1", "echo site.service 8"])
+async def test_an_end_that_does_not_last_is_taken_back(here: Ground, second: str) -> None:
+    """A service that fails a moment after its start is active until then; one that systemd started again has a new pid."""
+    looks = here.place / "looks"
+    verify = f"printf x >>{looks}; if [ $(wc -c <{looks}) -gt 2 ]; then {second}; else echo site.service 7; fi"
+    plan = await here.run(draft(touching(here.place, "a"), verify=f"[ -e {here.place}/a ] || exit 1; {verify}"))
+    assert (plan.state, states(plan)) == ("rolled-back", ["undone"])
+
+
+async def test_two_processes_on_one_store_do_not_forget_each_other_s_steps(
+    here: Ground, store: Store, clock: StandingClock
+) -> None:
+    """`memwarden ask` works alone where no bot runs; one that starts meanwhile finds its plan under way."""
+    go, begun = here.place / "go", here.place / "begun"
+    slow = touching(here.place, "a", commands=(f"touch {begun}; until [ -e {go} ]; do sleep 0.02; done; touch {here.place}/a",))
+    plan_id = await here.approved(draft(slow, *(touching(here.place, name) for name in "bc")))
+    await until(begun.exists)
+    other = ground(here.place, store, open_host(Target("prod", "local")), clock)
+    looks: list[str] = []
+    other.host.before = looks.append
+    await other.runner.recover()
+    await until(lambda: len(looks) > 2)
+    go.touch()
+    plan = await here.ended(plan_id)
+    await other.ended(plan_id)
+    await other.host.close()
+
+    assert plan.state in {"verified", "interrupted"}
+    assert [step.holds for step in plan.steps] == [True, True, True]
+    assert [step.target for step in (await here.book.undo_draft(request(), plan_id)).steps] == ["c", "b", "a"]

@@ -127,6 +127,13 @@ def test_a_chat_sees_hosts_and_groups_in_the_settings_order(tmp_path: Path) -> N
     assert settings.expand(("@prod", "nothing")) == ()
 
 
+def test_a_group_may_be_written_with_its_sign(tmp_path: Path) -> None:
+    settings = read(WHOLE.replace('groups = "web"', 'groups = ["@web"]').replace('"prod", "web"', '"@web", "@all"'), tmp_path)
+
+    assert settings.hosts["web1"].groups == ("web",)
+    assert settings.expand(("web",)) == settings.expand(("@web",)) == ("web1", "web2")
+
+
 def test_all_means_every_host_in_a_chat_too(tmp_path: Path) -> None:
     settings = read(WHOLE.replace('hosts = ["prod", "web"]', 'hosts = "all"'), tmp_path)
 
@@ -167,10 +174,54 @@ def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert settings.hosts["web1"].groups == ("web", "new")
 
 
-def test_a_single_word_of_the_environment_is_a_list_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEMWARDEN_HOSTS__WEB1__GROUPS", "web")
+@pytest.mark.parametrize("word", ["web", "137", "1e3", "true"])
+def test_a_single_word_of_the_environment_is_a_list_of_one(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMWARDEN_HOSTS__WEB2__GROUPS", word)
 
-    assert read(WHOLE, tmp_path).hosts["web1"].groups == ("web",)
+    assert read(WHOLE, tmp_path).hosts["web2"].groups == (word,)
+
+
+def test_the_environment_means_the_file_s_names_whatever_their_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMWARDEN_HOSTS__PROD__PORT", "2222")
+    monkeypatch.setenv("MEMWARDEN_HOSTS__TWIN__PORT", "2223")
+    monkeypatch.setenv("MEMWARDEN_CHATS__OPS__ALERTS", "false")
+    monkeypatch.setenv("MEMWARDEN_PEOPLE__OWNER__ROLE", "admin")
+    settings = read(
+        """
+        [hosts]
+        Prod = { address = "a" }
+        twin = { address = "b" }
+        Twin = { address = "c" }
+        [chats.Ops]
+        console = true
+        [people.Owner]
+        console = true
+        """,
+        tmp_path,
+    )
+
+    assert {name: host.port for name, host in settings.hosts.items()} == {"Prod": 2222, "twin": 2223, "Twin": 22}
+    assert {name: chat.alerts for name, chat in settings.chats.items()} == {"Ops": False}
+    assert {name: person.role for name, person in settings.people.items()} == {"Owner": "admin"}
+
+
+def test_a_plain_number_of_the_environment_is_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMWARDEN_ALERTS__HOLD", "90")
+    monkeypatch.setenv("MEMWARDEN_CELERY_STOP_TIMEOUT", "700")
+    monkeypatch.setenv("MEMWARDEN_APPROVALS__EXPIRE", "901")
+    monkeypatch.setenv("MEMWARDEN_HOSTS__WEB1__CONNECT_TIMEOUT", "2.5")
+    monkeypatch.setenv("MEMWARDEN_HOSTS__PROD__ALERTS__HOLD", "30")
+    settings = read(WHOLE, tmp_path)
+
+    assert (settings.alerts.hold, settings.celery_stop_timeout, settings.approvals.expire) == (90, 700, 901)
+    assert settings.hosts["web1"].connect_timeout == 2.5
+    assert (settings.alerts_of("prod").hold, settings.alerts_of("prod").memory_percent) == (30, 80)
+
+
+def test_the_two_person_rule_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMWARDEN_APPROVALS__REVIEWERS", "2")
+
+    assert load(None).approvals.reviewers == 2
 
 
 def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +239,9 @@ def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> Non
         ("MEMWARDEN_LANGUGE", "ru", "MEMWARDEN_LANGUGE: unknown; did you mean 'MEMWARDEN_LANGUAGE'?"),
         ("MEMWARDEN_TELEGRAM__TOKN", "1:a", "telegram.tokn: unknown key; did you mean 'token'?"),
         ("MEMWARDEN_HOSTS", "prod", "settings: hosts: Input should be a valid dictionary"),
+        ("MEMWARDEN_APPROVALS__REVIEWERS", "3", "settings: approvals.reviewers: Input should be 1 or 2"),
+        ("MEMWARDEN_APPROVALS__REVIEWERS", "x", "settings: approvals.reviewers: Input should be 1 or 2"),
+        ("MEMWARDEN_ALERTS__HOLD", "0", "settings: alerts.hold: Input should be greater than 0"),
     ],
 )
 def test_the_environment_can_be_wrong_too(name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +280,41 @@ def test_a_bare_file_name_is_one_of_systemd_s_credentials(tmp_path: Path, monkey
     assert settings.telegram.token.get_secret_value() == "778:credential"
 
 
+def test_a_secret_of_the_environment_wins_over_a_file_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMWARDEN_TELEGRAM__TOKEN", "999:env")
+    monkeypatch.setenv("MEMWARDEN_SLACK__APP_TOKEN", "xapp-env")
+    monkeypatch.setenv("MEMWARDEN_HOOKS__SENTRY__SECRET", "from-the-environment")
+    secret = tmp_path / "secret"
+    secret.write_text("from-a-file-12345", encoding="utf-8")
+    text = (
+        WHOLE.replace('token = "12345:abc"', 'token_file = "/nowhere/token"')
+        .replace('bot_token = "xoxb-1"', f'bot_token_file = "{secret}"')
+        .replace('app_token = "xapp-1"', f'app_token_file = "{secret}"')
+    )
+    hooks = '[hooks]\nlisten = "127.0.0.1:1"\n[hooks.sentry]\nsecret_file = "/nowhere/secret"\nhosts = { x = "prod" }'
+    settings = read(f"{text}\n{hooks}", tmp_path)
+
+    assert settings.telegram is not None
+    assert settings.slack is not None
+    assert settings.hooks is not None
+    assert settings.hooks.sentry is not None
+    assert settings.telegram.token.get_secret_value() == "999:env"
+    assert settings.slack.bot_token.get_secret_value() == "from-a-file-12345"
+    assert settings.slack.app_token.get_secret_value() == "xapp-env"
+    assert settings.hooks.sentry.secret.get_secret_value() == "from-the-environment"
+
+
+def test_a_secret_s_file_of_the_environment_wins_over_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("777:file", encoding="utf-8")
+    monkeypatch.setenv("MEMWARDEN_TELEGRAM__TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("MEMWARDEN_HOSTS__WEB__USER", "ops")
+    settings = read(f'{WHOLE.replace("web", "site")}[hosts.web]\naddress = "x"\n[hosts.web_file]\naddress = "y"', tmp_path)
+
+    assert settings.telegram is not None
+    assert settings.telegram.token.get_secret_value() == "777:file"
+    assert {"web", "web_file"} < set(settings.hosts), "names are no secrets"
+
+
 def test_a_secret_s_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     said = complaint('[telegram]\ntoken_file = "/nowhere/token"', tmp_path)
 
@@ -260,7 +349,7 @@ def test_an_unknown_key_names_the_nearest_right_one(text: str, said: str, tmp_pa
     assert told.startswith(str(tmp_path / "settings.toml"))
 
 
-HOSTS = '[hosts.a]\naddress = "x"\n[hosts.b]\naddress = "y"\n'
+URL = 'a health URL is written like "http://127.0.0.1:8000/"'
 
 
 @pytest.mark.parametrize(
@@ -283,11 +372,27 @@ HOSTS = '[hosts.a]\naddress = "x"\n[hosts.b]\naddress = "y"\n'
             '[hosts.a]\naddress = "x"\n[chats.o]\nconsole = true\nhosts = ["aa"]',
             "'aa' is neither a host nor a group; did you mean 'a'?",
         ),
+        (
+            '[hosts.one]\naddress = "x"\n[chats.o]\nconsole = true\nhosts = ["@one"]',
+            "chats.o.hosts: there is no group '@one'; did you mean 'one'?",
+        ),
+        (
+            '[hosts.one]\naddress = "x"\ngroups = "web"\n[chats.o]\nconsole = true\nhosts = ["@wbe"]',
+            "chats.o.hosts: there is no group '@wbe'; did you mean '@web'?",
+        ),
+        ('[hosts.a]\naddress = "x"\ngroups = ["@a"]', "hosts.a: the name is both a host's and a group's"),
+        ('[hosts.a]\naddress = "x"\nhealth = { site = "127.0.0.1:8000" }', f"hosts.a.health.site: {URL}"),
+        ('[hosts.a]\naddress = "x"\nhealth = { site = "ftp://a/" }', URL),
+        ('[hosts.a]\naddress = "x"\nhealth = { site = "http:///up" }', URL),
+        ('[hosts.a]\naddress = "x"\nhealth = { site = "http://[::1/" }', URL),
+        ('[hosts.a]\naddress = "x"\nhealth = { site = "http://a:port/" }', URL),
+        ('[hosts.a]\naddress = "x"\nhealth = { site = "http://a/ b" }', URL),
+        ('[hosts.a]\naddress = "x"\nhealth = { site = "http://a/\\n" }', URL),
         ("[chats.o]\nalerts = true", "a chat has exactly one of telegram, slack, console"),
         ("[chats.o]\ntelegram = 1", "chats.o: there is no [telegram] with its token"),
         ("[alerts]\nclear_percent = 95", "clear_percent must be below memory_percent"),
         ('[hosts.a]\naddress = "x"\nalerts = { memory_percent = 10 }', "clear_percent must be below memory_percent"),
-        ("[alerts]\nhold = '5'", 'a duration is written like "15m"'),
+        ("[alerts]\nhold = '5 years'", 'a duration is written like "15m"'),
         ("[alerts]\nhold = '0s'", "greater than 0"),
         ("[alerts]\ncritical_available = 'much'", 'a size is written like "600M"'),
         ("[alerts]\nmemory_percent = 101", "less than or equal to 100"),
@@ -396,7 +501,9 @@ def test_a_file_that_is_not_there_is_named() -> None:
         load(Path("/nowhere/at/all.toml"))
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("15m", 900), ("1.5h", 5400), (" 30 s ", 30), ("2d", 172800), (60, 60)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("15m", 900), ("1.5h", 5400), (" 30 s ", 30), ("2d", 172800), ("90", 90), (60, 60)]
+)
 def test_durations(text: Any, seconds: float) -> None:  # noqa: ANN401
     assert TypeAdapter(Seconds).validate_python(text) == seconds
 

@@ -94,7 +94,7 @@ class TestHosts:
         world = self.worlds[host]
         if isinstance(world, HostError):
             raise world
-        return Answers({fact: world[fact.name] if self._in_time(fact) else TOO_LONG for fact in facts})
+        return Answers({fact: world[fact.name.removeprefix("own-")] if self._in_time(fact) else TOO_LONG for fact in facts})
 
     def _in_time(self, fact: Fact[Any]) -> bool:
         start = re.search(r"@(\d{9,})", fact.script)
@@ -144,7 +144,7 @@ class TestPlans:
     async def undo_draft(self, request: Request, plan_id: str) -> Draft:
         """What takes back the steps that hold."""
         plan = await self.find(request, plan_id)
-        draft = undo(plan.draft, [record.state == "done" for record in plan.steps], plan.id, plan.code)
+        draft = undo(plan.draft, [record.state == "done" for record in plan.steps], plan.id, plan.code, Policy())
         if draft is None:
             raise Refused("nothing-to-undo", T("Plan {plan} did nothing that can be undone.", plan=Mono(plan.code)))
         return draft

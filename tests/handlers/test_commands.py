@@ -20,8 +20,10 @@ from handlers.command import Refused, Usage
 from handlers.reply import Reply, plain_json
 from remote import services
 from remote.errors import HostError
-from remote.facts.base import Unreadable
+from remote.facts.base import Answers, Fact, Unreadable
 from remote.facts.journal import Journal
+from remote.facts.memory import MEMORY as MEMORY_FACT
+from remote.facts.memory import OWN_MEMORY
 from remote.facts.processes import Processes
 from remote.facts.schedules import Schedule, Schedules
 from remote.facts.units import Units
@@ -242,7 +244,7 @@ async def test_a_twin_that_was_named_is_never_one_that_is_stopped() -> None:
     at.hosts.policies = {"prod": Policy(keep=("celery.service",))}
     with pytest.raises(Refused) as refused:
         await ask("/fix prod keep celery_worker", at)
-    assert plain(refused.value.text) == "celery_worker.service cannot be the one to keep: celery.service is named to stay too."
+    assert plain(refused.value.text) == "celery_worker.service cannot be the one to keep: the settings keep celery.service."
     at.hosts.policies = {"prod": Policy(keep=("celery_worker",))}
     got = data(await ask("/fix prod keep celery_worker", at))["plan"]
     assert [one["target"] for one in got["steps"]] == ["celery.service"]
@@ -324,7 +326,7 @@ async def test_why_tells_each_kill() -> None:
     assert (one["pid"], one["unit"], one["cause"], one["signal"]) == (689792, "teaching_panel.service", "cgroup-limit", 9)
     assert "pid 689792, 13:02 UTC" in words(reply)
     assert [button.command for row in reply.buttons for button in row] == ["/top prod", "/fix prod"]
-    assert set(at.hosts.asked[0][1]) == {"memory", "units", "processes", "kills"}
+    assert set(at.hosts.asked[0][1]) == {"own-memory", "units", "processes", "kills"}
     assert at.history.asked == [("prod", "teaching_panel.service", "gunicorn", NOW - timedelta(hours=1))]
 
 
@@ -636,16 +638,16 @@ async def test_a_unit_alone_needs_a_chat_with_one_host() -> None:
 
 
 async def test_logs_are_redacted() -> None:
-    reply = await ask("/logs prod celery", desk(prod={"log": LOG}))
+    reply = await ask("/logs prod celery", desk(prod=world(log=LOG)))
     assert "worker: ready" in words(reply)
     assert SECRET not in words(reply)
     got = data(reply)
     assert SECRET not in json.dumps(got)
     assert (got["unit"], len(got["lines"])) == ("celery.service", 2)
-    assert len(data(await ask("/logs prod celery 1", desk(prod={"log": LOG})))["lines"]) == 1
-    assert "has no lines" in words(await ask("/logs prod celery", desk(prod={"log": replace(QUIET, partial="own new")})))
+    assert len(data(await ask("/logs prod celery 1", desk(prod=world(log=LOG))))["lines"]) == 1
+    assert "has no lines" in words(await ask("/logs prod celery", desk(prod=world(log=replace(QUIET, partial="own new")))))
     assert "The journal is not whole: new" in words(
-        await ask("/logs prod celery", desk(prod={"log": replace(LOG, partial="new")}))
+        await ask("/logs prod celery", desk(prod=world(log=replace(LOG, partial="new"))))
     )
 
 
@@ -770,3 +772,24 @@ async def test_mem_does_not_say_that_nobody_was_killed_where_it_may_not_look() -
     assert data(reply)["kills_24h"] is None
     assert "No kills in 24 h" not in words(reply)
     assert "I may read only my own messages" in words(reply)
+
+
+class ContainerHosts(TestHosts):
+    """Hosts that are containers: of their own kills one was counted, of their node's 57."""
+
+    async def ask(self, host: str, *facts: Fact[Any]) -> Answers:
+        own, nodes = (replace(MEMORY, uptime_s=7200.0, oom_kills=number) for number in (1, 57))
+        answers = await super().ask(host, *facts)
+        told = {OWN_MEMORY: own, MEMORY_FACT: nodes}
+        return answers | Answers({fact: told[fact] for fact in facts if fact in told})
+
+
+@pytest.mark.parametrize("line", ["/kills prod", "/why prod"])
+async def test_of_a_container_its_own_count_is_held_against_its_journal(line: str) -> None:
+    for journal, said in ((KILLED, ""), (QUIET, "The kernel counts 1 OOM kill more than the journal tells of.")):
+        at = desk()
+        at.hosts = ContainerHosts({"prod": world(kills=journal)})
+        shown = words(await ask(line, at))
+        assert said in shown
+        assert ("more than the journal" in shown) is bool(said)
+        assert "57" not in shown

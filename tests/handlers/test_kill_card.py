@@ -253,6 +253,38 @@ def test_a_daemons_kill_of_a_whole_unit() -> None:
     assert {"all of hog@0.service", "gunicorn of teaching_panel.service"} <= set(body([all_of_it, kill()]))
 
 
+@pytest.mark.parametrize("count", [1, 2, 21, 101])
+def test_russian_tells_one_from_twenty_one(count: int) -> None:
+    """Both have the same form there."""
+    some = [kill(pid) for pid in range(count)]
+    said = words(kill_card("prod", some, NOW, past=Past()), "ru")
+    assert ("Занимал 310" in said, "Самый большой занимал 310" in said) == (count == 1, count > 1)
+    unlimited = words(kill_card("prod", [replace(one, limit_bytes=None, limit_group="") for one in some], NOW), "ru")
+    assert ("Занимал 310" in unlimited, "Самый большой занимал 310" in unlimited) == (count == 1, count > 1)
+    assert ("последний 13:59" in said) == (count > 1)
+    late = words(kill_card("prod", [old(177, pid=pid) for pid in range(count)], NOW), "ru")
+    assert ("Это было" in late, "Последнее было" in late) == (count == 1, count > 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "times"), [(1, ""), (2, ", 2 раза"), (5, ", 5 раз"), (21, ", 21 раз")], ids=["1", "2", "5", "21"]
+)
+def test_how_often_a_whole_unit_was_killed_is_told_in_russian(count: int, times: str) -> None:
+    whole = kill(None, name="hog@0", unit="hog@0.service", cause="systemd-oomd", rss_bytes=None, limit_bytes=None, evidence=())
+    all_of_them = [replace(whole, monotonic_us=n) for n in range(count)]
+    assert words(kill_card("prod", all_of_them, NOW), "ru").splitlines()[0] == f"prod: убит весь hog@0.service{times}"
+    assert f"весь hog@0.service{times}" in words(kill_card("prod", [*all_of_them, kill()], NOW), "ru").splitlines()
+
+
+def test_a_worker_and_twenty_one_have_their_size_in_russian() -> None:
+    workers = tuple(Member(100 + n, "gunicorn", 20 * MIB) for n in range(21))
+    many = kill(100, members=(Member(10, "gunicorn", 5 * MIB), *workers))
+    assert "21 рабочий процесс по 20\xa0МиБ" in words(kill_card("prod", [many], NOW), "ru")
+    one = kill(100, members=(Member(10, "gunicorn", 50 * MIB), Member(100, "gunicorn", 400 * MIB)))
+    assert "1 рабочий процесс 400\xa0МиБ" in words(kill_card("prod", [one], NOW), "ru")
+    assert "1 worker of 400 MiB and a master of 50 MiB" in words(kill_card("prod", [one], NOW))
+
+
 def test_a_process_that_nobody_has_named_yet() -> None:
     early = kill(None, name="site", unit="site.service", final=False, rss_bytes=None, limit_bytes=None, evidence=())
     assert body([early])[0] == "prod: a process of site.service was killed"

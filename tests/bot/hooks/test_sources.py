@@ -6,6 +6,7 @@ import ast
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,28 @@ def test_words_narrow_what_is_asked() -> None:
     assert len(asked(SENTRY.issue(), words=words)) == 1
     assert len(asked(SENTRY.issue(title="ReferenceError: blooopy is not defined", metadata={}))) == 1
     assert asked(SENTRY.issue(title="ReferenceError: blooopy is not defined", metadata={}), words=words) == ()
+
+
+LOST = {"type": "WorkerLostError", "value": "Worker exited prematurely: signal 9 (SIGKILL) Job: 3."}
+LONG = f"{'x' * 160} SIGKILL"  # a title that is kept is shorter
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"title": "WorkerLostError", "message": "", "metadata": LOST},
+        {"title": LONG, "message": "", "metadata": {}},
+        {"title": "password=sigkill", "message": "", "metadata": {}},  # the kept one is redacted
+    ],
+)
+@pytest.mark.parametrize("body", [SENTRY.issue, SENTRY.event])
+def test_words_are_looked_for_in_all_that_was_sent(body: Callable[..., bytes], said: dict[str, Any]) -> None:
+    assert len(asked(body(**said), words=("SIGKILL",))) == 1
+    assert asked(body(**said), words=("MemoryError",)) == ()
+
+
+def test_a_word_may_stand_in_an_event_s_message_alone() -> None:
+    assert len(asked(SENTRY.event(title="x", message="was sent SIGKILL", metadata={}), words=("SIGKILL",))) == 1
 
 
 def test_text_of_a_hook_is_redacted_and_short() -> None:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from remote.errors import Unparsable
 from remote.facts.base import Unreadable
 from remote.facts.counters import COUNTERS, Counters, parse
+from remote.facts.memory import OWN_MEMORY, Memory
+from tests.remote.facts.contained import MARKS, standing_in
 from tests.remote.facts.recorded import SHELLS, asked
 
 HEAD = "boot 13fd44b4-e264-44b3-965a-45d2fcc94e63\n"
@@ -104,20 +106,61 @@ def test_a_name_that_plays_tricks_counts_for_nobody() -> None:
         f"{root}/system.slice/../d/memory.events.local:oom_kill 7",
         f"{root}/system.slice/e/memory.events.local:oom_kill 1/memory.events.local:oom_kill 8",
     ]
-    found = counters(f"{HEAD}vmstat 3\ngroups memory.events.local {root}\n" + "\n".join(lines) + "\n")
+    found = counters(f"{HEAD}oom_kill 3\ngroups memory.events.local {root}\n" + "\n".join(lines) + "\n")
     assert found.oom_kills == 3
     assert found.groups == {"/system.slice/b": 5, "/system.slice/e/memory.events.local:oom_kill 1": 8}
 
 
-@pytest.mark.parametrize("output", ["", HEAD, "vmstat 1\ngroups a /b\n", f"{HEAD}vmstat x\ngroups a /b\n"])
+@pytest.mark.parametrize("output", ["", HEAD, "oom_kill 1\ngroups a /b\n", f"{HEAD}oom_kill x\ngroups a /b\n"])
 def test_what_is_not_understood_is_unparsable(output: str) -> None:
     with pytest.raises(Unparsable):
         parse(output)
 
 
-@given(st.text(), st.sampled_from(["", f"{HEAD}groups x /y\n", f"{HEAD}vmstat 1\ngroups memory.events /y\n/y/"]))
+@given(st.text(), st.sampled_from(["", f"{HEAD}groups x /y\n", f"{HEAD}oom_kill 1\ngroups memory.events /y\n/y/"]))
 def test_no_text_breaks_it(text: str, start: str) -> None:
     try:
         parse(start + text)
     except Unparsable:
         return
+
+
+def contained(shell: tuple[str, ...], root: Path, mark: str) -> Counters:
+    script = standing_in(COUNTERS.script, root, mark)
+    done = subprocess.run([*shell, "-c", script], stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60)
+    return counters(done.stdout.decode())
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_container_counts_its_own_kills_and_not_its_nodes(shell: tuple[str, ...], mark: str, tmp_path: Path) -> None:
+    (tmp_path / "cgroup").mkdir()
+    (tmp_path / "cgroup/cgroup.controllers").write_text("memory\n")
+    (tmp_path / "cgroup/memory.events").write_text("low 0\noom 4\noom_kill 2\n")
+    world(tmp_path / "cgroup", "memory.events.local")
+
+    found = contained(shell, tmp_path, mark)
+    assert found.oom_kills == (2 if mark else 57)
+    assert {group: found.groups[group] for group in SYSTEM} == SYSTEM
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_container_of_cgroups_of_version_1_has_no_count_for_all(mark: str, tmp_path: Path) -> None:
+    world(tmp_path / "cgroup", "memory.oom_control", "memory")
+    found = contained(("sh",), tmp_path, mark)
+    assert (found.oom_kills, found.groups) == (None if mark else 57, SYSTEM)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("mark", MARKS)
+def test_the_memory_of_a_container_tells_its_own_count(shell: tuple[str, ...], mark: str, tmp_path: Path) -> None:
+    (tmp_path / "cgroup").mkdir()
+    for counted in (None, 2):
+        if counted is not None:
+            (tmp_path / "cgroup/memory.events").write_text(f"oom 4\noom_kill {counted}\n")
+        script = standing_in(OWN_MEMORY.script, tmp_path, mark)
+        done = subprocess.run([*shell, "-c", script], stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60)
+        found = OWN_MEMORY.parse(done.stdout.decode())
+        assert isinstance(found, Memory)
+        assert found.oom_kills == (counted if mark else 57)
+        assert found.total_bytes > 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from remote.errors import Unparsable
 from remote.facts.base import Unreadable
-from remote.facts.memory import MEMORY, Memory, Pressure, parse
+from remote.facts.memory import MEMORY, SCRIPT, Memory, Pressure, parse
 from tests.remote.facts.recorded import SHELLS, asked, recorded
 
 
@@ -83,3 +84,16 @@ def test_psutil_and_the_script_agree(shell: tuple[str, ...], tmp_path: Path) -> 
 
 def test_used_of_nothing_is_nothing() -> None:
     assert Memory(0, 0, 0, 0, None, None, 0.0).used_percent == 0.0
+
+
+@pytest.mark.parametrize("contained", [False, True])
+def test_a_container_of_systemd_s_is_not_told_its_node_s_kills(contained: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a case
+    (tmp_path / "vmstat").write_text("nr_free_pages 1\noom_kill 57\n")
+    (tmp_path / "memory.events").write_text("oom 4\noom_kill 2\n")
+    if contained:
+        (tmp_path / "container").touch()
+    script = SCRIPT.replace("/proc/vmstat", f"{tmp_path}/vmstat").replace("/sys/fs/cgroup", str(tmp_path))
+    script = script.replace("/run/systemd/container", f"{tmp_path}/container")
+    found = parse(subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout)
+    assert isinstance(found, Memory)
+    assert found.oom_kills == (2 if contained else 57)

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remote.connect import Target, open_host
 from remote.errors import Unparsable
 from remote.facts.base import Unreadable
 from remote.facts.processes import PROCESSES, Process, Processes, parse
@@ -100,6 +102,57 @@ def test_psutil_and_the_script_agree(shell: tuple[str, ...], tmp_path: Path) -> 
     assert ours.pss_bytes is not None
     assert theirs.pss_bytes is not None
     assert abs(ours.pss_bytes - theirs.pss_bytes) < 0.2 * theirs.pss_bytes
+
+
+def test_a_process_that_ends_while_it_is_read_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_bytes
+    ended: list[int] = []
+    with subprocess.Popen(["sleep", "600"]) as mortal:
+
+        def then_it_ends(path: Path) -> bytes:
+            found = read(path)
+            if str(path) == f"/proc/{mortal.pid}/status" and not ended:
+                mortal.kill()
+                ended.append(mortal.wait())
+            return found
+
+        monkeypatch.setattr(Path, "read_bytes", then_it_ends)
+        assert PROCESSES.local is not None
+        here = PROCESSES.local()
+
+    assert ended
+    assert isinstance(here, Processes)
+    assert os.getpid() in {process.pid for process in here.all}
+    assert mortal.pid not in {process.pid for process in here.all}
+
+
+@contextmanager
+def cut() -> Iterator[int]:
+    """A process whose name and command line are cut in the middle of a character."""
+    code = "import sys\nopen('/proc/self/comm', 'w').write('тестовыйсервер')\nprint(flush=True)\nsys.stdin.read()"
+    command = [sys.executable, "-c", code, "\udcff", "я" * 9000, "я" * 9001]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+async def test_a_name_that_is_cut_within_a_character_is_told_alike_by_every_channel() -> None:
+    host = open_host(Target("local", "local"))
+    by_script = replace(PROCESSES, local=None)
+    with cut() as pid:
+        here, there = (await host.ask(PROCESSES)).readable(PROCESSES), (await host.ask(by_script)).readable(by_script)
+    await host.close()
+
+    assert here is not None
+    assert there is not None
+    ours, theirs = by_pid(here, pid), by_pid(there, pid)
+    assert ours.name == theirs.name == "тестовы\\xd0"
+    assert ours.command.open() == theirs.command.open()
+    assert "\\xff" in ours.command.open()
 
 
 def answer(*, links: str = "", commands: str | None = None, mark: str = "m1") -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from remote.errors import Unparsable
 from remote.facts.base import Unreadable
 from remote.facts.witness import Living, Main, Witness, parse, witness
+from tests.remote.facts.contained import MARKS, standing_in
 from tests.remote.facts.recorded import SHELLS, asked
 
 BOOT = "13fd44b4e26444b3965a45d2fcc94e63"
@@ -41,7 +42,7 @@ def seen(output: str, *units: str) -> Witness:
 
 
 def test_what_the_host_says() -> None:
-    told = f"{HEAD}vmstat 7\nhz 100\npid 1 25 /init.scope\npid 29697 72154 -\n{UNITS}"
+    told = f"{HEAD}oom_kill 7\nhz 100\npid 1 25 /init.scope\npid 29697 72154 -\n{UNITS}"
     found = seen(told.replace("unit\n", "unit \n"), "alias.service", "gone.service", "ended.service")
 
     assert (found.boot_id, found.uptime_s, found.oom_kills) == (BOOT, 1646.96, 7)
@@ -128,3 +129,18 @@ def test_systemd_is_asked_for_the_units(shell: tuple[str, ...], tmp_path: Path) 
     assert isinstance(found, Witness)
     assert set(found.mains) == {"web.service", "ended.service"}
     assert found.unit_oom_kills == {"web.service": 3}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_container_bears_witness_of_its_own_kills(shell: tuple[str, ...], mark: str, tmp_path: Path) -> None:
+    fact = witness((), ())
+    (tmp_path / "cgroup").mkdir()
+    for counted in (None, 2):
+        if counted is not None:
+            (tmp_path / "cgroup/memory.events").write_text(f"oom 4\noom_kill {counted}\n")
+        script = standing_in(fact.script, tmp_path, mark)
+        done = subprocess.run([*shell, "-c", script], stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60)
+        found = fact.parse(done.stdout.decode())
+        assert isinstance(found, Witness)
+        assert found.oom_kills == (counted if mark else 57)

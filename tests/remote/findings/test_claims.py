@@ -14,7 +14,7 @@ from remote.facts.processes import Processes
 from remote.facts.units import Units
 from remote.facts.witness import Living, Main, Witness
 from remote.findings.death import Autopsy
-from remote.findings.kill import Kill
+from remote.findings.kill import Kill, same_kill
 from tests.remote.findings.journal_scene import (
     FIRST_WRITERS,
     MASTER,
@@ -43,7 +43,7 @@ def witness(
     main: int = MASTER,
     boot_id: str = BOOT,
     invocation_id: str = invocation("site.service"),
-    oom_kills: int = 0,
+    oom_kills: int | None = 0,
     unit_oom_kills: Mapping[str, int] | None = None,
 ) -> Witness:
     """`living` by pid: when it started, in seconds since boot."""
@@ -277,3 +277,25 @@ def test_of_the_past_a_text_file_is_believed_as_far_as_was_counted() -> None:
 
     assert kills(lines) == ()
     assert [kill.pid for kill in kills(lines, counted=2)] == [7, 6]
+
+
+def test_a_text_files_kill_is_of_the_boot_that_counted_it() -> None:
+    line = syslog(10, f"Out of memory: Killed process 5 (a) {RSS}", boot_id="")
+    made = autopsy()
+    made.begin(witness(uptime_s=1, oom_kills=3))
+    made.read(line)
+    (kill,) = made.witness(witness(oom_kills=4), AT)
+    assert kill.boot_id == BOOT
+    assert [one.boot_id for one in made.kills] == [BOOT]
+
+    (past,) = kills([line], processes=Processes((), BOOT), counted=1)
+    assert past.boot_id == BOOT
+    assert same_kill(past, kill)
+    assert [one.boot_id for one in kills([line], counted=1)] == [""], "nobody knows which boot it is"
+
+
+def test_a_text_file_of_a_host_that_counts_nothing_waits_for_nobody() -> None:
+    made = autopsy(syslog(10, f"Out of memory: Killed process 5 (a) {RSS}"))
+
+    assert made.witness(witness(oom_kills=None), AT) == ()
+    assert (made.claims, made.kills) == ((), ())

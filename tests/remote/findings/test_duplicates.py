@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -416,3 +417,170 @@ def test_of_two_that_are_both_one_stays() -> None:
 
     assert keep(worker) == keep(beat) == "celery-all.service"
     assert (worker.frees_bytes, beat.frees_bytes) == (200 * MIB, 0)
+
+
+# A second worker's unit that does more, each as what it runs beside its main process 300 and that one's child 301.
+MORE: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("a beat in the background", f"python3 {BEAT} --detach", {"ppid": 1}),
+    ("a beat that its shell started first", f"python3 {BEAT}", {"ppid": 300}),
+    ("a worker of a queue that its shell started first", f"python3 {WORKER} -Q mail", {"ppid": 300}),
+    ("a program beside it", "python3 /srv/app/mailer.py", {"ppid": 1}),
+    ("a program in a cgroup of its own", "/srv/app/mailer", {"ppid": 1, "cgroup": "/system.slice/b.service/mail"}),
+    ("another node", f"python3 {WORKER} -n w2@host", {"ppid": 1}),
+    ("another node of another queue", f"python3 {WORKER} -n w2@host -Q mail", {"ppid": 1}),
+)
+
+
+@pytest.mark.parametrize("delegate", [False, True])
+@pytest.mark.parametrize(("line", "given"), [one[1:] for one in MORE], ids=[one[0] for one in MORE])
+def test_a_unit_that_does_more_is_shown_and_never_an_extra(line: str, given: dict[str, Any], *, delegate: bool) -> None:
+    scene = twins(delegate=delegate).runs("c.service", WORKER, 400, description="Worker (old)")
+    scene.stray(350, line, **{"cgroup": "/system.slice/b.service", **given})
+    (group,) = groups(scene)
+
+    assert (keep(group), extra(group)) == ("celery.service", ["c.service"])
+    alike = {one.process.pid: one.why.msgid for one in look_alikes(scene)}
+    assert "does other work too" in alike[300]
+    assert 301 not in alike
+
+
+# What may run in a unit beside its main process 300 and that one's child.
+OWN: tuple[tuple[str, str | tuple[str, ...], dict[str, Any]], ...] = (
+    ("its shell's pipe", "logger -t celery", {"ppid": 300, "exe": "/usr/bin/logger"}),
+    ("a task's program, in another cgroup", "ffmpeg -i x", {"ppid": 301, "cgroup": "/system.slice/b.service/x"}),
+    ("a child in another directory, of another user", f"python3 {WORKER}", {"ppid": 300, "cwd": "/tmp", "uid": 34}),
+    ("a child with a title", ("[celeryd: celery@web:ForkPoolWorker-2]",), {"ppid": 300}),
+    ("a child left behind by one that died", f"python3 {WORKER}", {"ppid": 1}),
+)
+
+
+@pytest.mark.parametrize(("line", "given"), [one[1:] for one in OWN], ids=[one[0] for one in OWN])
+def test_what_belongs_to_its_work_leaves_a_unit_an_extra(line: str | tuple[str, ...], given: dict[str, Any]) -> None:
+    scene = Scene().runs("b.service", WORKER, 300).runs("c.service", WORKER, 400, description="Worker (old)")
+    (group,) = groups(scene.stray(350, line, **{"cgroup": "/system.slice/b.service", **given}))
+
+    assert (keep(group), extra(group)) == ("b.service", ["c.service"])
+
+
+def test_the_beat_in_a_worker_is_its_own_and_another_one_is_not() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200).runs("celery-beat.service", BEAT, 300).runs("c.service", BOTH, 400)
+    assert [extra(group) for group in groups(scene)] == [["c.service"], ["c.service"]]
+
+    scene.stray(500, f"python3 {BEAT} -s /x", ppid=1, cgroup="/system.slice/c.service")
+    assert [extra(group) for group in groups(scene)] == [["c.service"], ["c.service"]]
+
+    scene.stray(501, "python3 /usr/bin/celery -A other beat", ppid=1, cgroup="/system.slice/c.service")
+    assert groups(scene) == ()
+
+
+def test_a_launcher_with_its_master_is_an_extra_as_before() -> None:
+    launched: dict[str, Any] = {"exe": "/usr/bin/uv", "uid": 33, "cgroup": "/system.slice/b.service"}
+    scene = Scene().runs("celery.service", WORKER, 200).has(
+        "b.service", f"/usr/bin/uv run {WORKER}", main_pid=300, control_group="/system.slice/b.service",
+        active_state="active", sub_state="running",
+    )  # fmt: skip
+    scene.stray(300, f"uv run {WORKER}", **launched)
+    scene.stray(301, f"python3 {WORKER}", ppid=300, cgroup="/system.slice/b.service")
+    (group,) = groups(scene)
+
+    assert {keep(group), *extra(group)} == {"celery.service", "b.service"}
+
+    scene.stray(400, f"python3 {BEAT}", ppid=1, cgroup="/system.slice/b.service")
+    assert groups(scene) == ()
+
+
+MULTI = "/usr/bin/celery -A app multi start w1"
+
+
+def background(line: str, *running: str, main_pid: int = 0) -> Scene:
+    """celery.service, and b.service whose start leaves these in the background, from pid 300 on."""
+    group = "/system.slice/b.service"
+    scene = Scene().runs("celery.service", WORKER, 200)
+    scene.has("b.service", line, control_group=group, active_state="active", sub_state="running", main_pid=main_pid)
+    for at, one in enumerate(running):
+        scene.stray(300 + 10 * at, f"python3 {one}", cgroup=group)
+        scene.stray(301 + 10 * at, f"python3 {one}", cgroup=group, ppid=300 + 10 * at)
+    return scene
+
+
+@pytest.mark.parametrize("main_pid", [0, 300])
+def test_one_worker_in_the_background_is_a_twin(main_pid: int) -> None:
+    (group,) = groups(background(MULTI, f"{WORKER} -n w1@host", main_pid=main_pid))
+
+    assert {keep(group), *extra(group)} == {"celery.service", "b.service"}
+
+
+@pytest.mark.parametrize("main_pid", [0, 300])
+@pytest.mark.parametrize(
+    ("line", "running"),
+    [
+        (f"{MULTI} w2 -Q:w1 celery -Q:w2 mail", (f"{WORKER} -n w1@host", f"{WORKER} -n w2@host -Q mail")),
+        (f"{MULTI} w2", (f"{WORKER} -n w1@host", f"{WORKER} -n w2@host")),
+        (f"{MULTI} w2", (f"{WORKER} -n w1@host",)),
+        (MULTI, (f"{WORKER} -n w1@host", f"{WORKER} -n w2@host")),
+        (MULTI, (f"{WORKER} -n w1@host -Q mail", f"{BEAT} --detach")),
+        ("/usr/bin/celery -A app multi start $NODES", (f"{WORKER} -n w1@host",)),
+    ],
+)
+def test_more_than_one_in_the_background_is_none(line: str, running: tuple[str, ...], main_pid: int) -> None:
+    assert groups(background(line, *running, main_pid=main_pid)) == ()
+
+
+def test_what_runs_in_the_background_counts_and_not_only_what_was_configured() -> None:
+    assert groups(background(MULTI, f"{WORKER} -n w1@host -Q mail")) == ()
+    assert groups(background(MULTI, "/srv/app/mailer.py")) == ()
+
+
+def test_several_nodes_that_are_only_enabled_are_no_extra() -> None:
+    assert groups(Scene().runs("celery.service", WORKER, 200).has("b.service", f"{MULTI} w2")) == ()
+
+
+def aged(scene: Scene, pid: int, age_s: float) -> Processes:
+    """The processes with this one started so long before the newest."""
+    newest = max(one.started_at for one in scene.processes.all)
+    old = newest - timedelta(hours=1)
+    started = {pid: newest - timedelta(seconds=age_s), 1000: newest}
+    shell = process(1000, "sh", exe="/usr/bin/dash", started_at=newest)
+    return Processes(tuple(replace(p, started_at=started.get(p.pid, old)) for p in (*scene.processes.all, shell)), BOOT)
+
+
+@pytest.mark.parametrize(
+    ("restarts", "age_s", "kept"),
+    [
+        (40, 2, "celery-worker-2.service"),
+        (3, 59, "celery-worker-2.service"),
+        (2, 2, "celery.service"),
+        (40, 61, "celery.service"),
+        (0, 0, "celery.service"),
+    ],
+)
+def test_one_that_was_started_again_a_moment_ago_is_not_the_one_to_keep(restarts: int, age_s: float, kept: str) -> None:
+    scene = Scene().runs("celery.service", WORKER, 200, restarts=restarts).runs("celery-worker-2.service", WORKER, 300)
+    (group,) = find(aged(scene, 200, age_s), scene.units, POLICY)[0]
+
+    assert keep(group) == kept
+    assert group.refused is None
+
+
+def test_one_that_does_not_stay_up_and_must_be_kept_is_refused() -> None:
+    scene = Scene().runs("celery.service", WORKER, 200, restarts=9).runs("b.service", WORKER, 300)
+    (group,) = find(aged(scene, 200, 1), scene.units, Policy(keep=("celery",)))[0]
+
+    assert group.refused is not None
+    assert "does not stay up" in group.refused.msgid
+
+
+def test_the_last_that_does_the_work_stays_where_the_one_to_keep_crashes() -> None:
+    """The workers are instances of one template, so none of them is an extra there; w@2 is one among the beats."""
+    scene = Scene().has("w@1.service", WORKER, active_state="activating", sub_state="auto-restart")
+    scene.runs("w@2.service", BOTH, 300).runs("celery-beat.service", BEAT, 400)
+    policy = Policy(keep=("w@1.service", "celery-beat.service"))
+    (group,) = groups(scene, policy)
+
+    assert extra(group) == ["w@2.service"]
+    assert group.refused is not None
+    assert "would be left" in group.refused.msgid
+
+    (group,) = groups(scene.runs("w@3.service", WORKER, 500), policy)
+    assert extra(group) == ["w@2.service"]
+    assert group.refused is None

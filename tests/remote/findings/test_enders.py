@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from remote.facts._journal_scripts import SYSTEM_MATCHES
 from remote.facts.journal import Entry
 from remote.facts.processes import Processes
 from remote.facts.units import Units
@@ -139,6 +140,12 @@ def test_a_container_that_did_not_stop_in_time() -> None:
     kill = one([runtime(1, f'"Kill container \\"{ID}\\""', "containerd.service")])
     assert (kill.cause, kill.by, kill.signal) == ("container", "containerd", 9)
     assert kills([runtime(1, FORCED, "site.service")]) == ()
+
+
+@pytest.mark.parametrize("unit_name", ["docker.service", "snap.docker.dockerd.service", "containerd.service"])
+def test_every_container_daemon_whose_lines_are_fetched_is_believed(unit_name: str) -> None:
+    assert one([runtime(1, FORCED, unit_name)]).container == ID[:12]
+    assert f"_SYSTEMD_UNIT={unit_name} " in f"{SYSTEM_MATCHES} "
 
 
 PLACES = (

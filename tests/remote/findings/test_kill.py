@@ -240,3 +240,13 @@ def test_a_look_after_the_unit_has_restarted_sees_the_same_kill() -> None:
 
     assert (watched.pid, looked.pid) == (4242, None)
     assert same_kill(replace(watched, final=True), replace(looked, final=True))
+
+
+def test_a_counted_kill_of_nobody_knows_where_has_no_place() -> None:
+    lost = counted_kill(None, BOOT, START, 5, None, "oom_kill 3 (/proc/vmstat), and no line in the log")
+    assert (
+        lost.advice.msgid
+        == "The kernel counted a kill, but its line is lost: a log that is kept on disk and not cut would have it."
+    )
+    where = counted_kill("site.service", BOOT, START, 5, None, "oom_kill 3")
+    assert where.advice.msgid.startswith("The kernel counted a kill in {name}, but")

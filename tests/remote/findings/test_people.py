@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remote.facts._journal_scripts import SUDO, SYSTEM_MATCHES
 from remote.facts.journal import Entry
 from remote.facts.processes import Processes
 from remote.facts.units import Units
@@ -261,3 +262,17 @@ def test_sudo_speaks_with_its_callers_uid_but_with_roots_capabilities() -> None:
     asked, dead = sudo(1, "/usr/bin/kill -9 415", uid=1000, capable=True), gunicorn(1.5, sigkill(415))
 
     assert (one([asked, dead]).cause, one([asked, dead]).by) == ("manual", "alice")
+
+
+@pytest.mark.parametrize("exe", SUDO)
+def test_every_sudo_whose_lines_are_fetched_is_believed(exe: str) -> None:
+    asked = entry(9, f"{START}/usr/bin/kill -9 415", transport="syslog", identifier="sudo", exe=exe, uid=1000, capable=True)
+    kill = one([asked, gunicorn(10, sigkill(415))])
+
+    assert (kill.cause, kill.confidence, kill.by) == ("manual", "likely", "alice")
+    assert f"_EXE={exe} " in f"{SYSTEM_MATCHES} "
+
+
+def test_the_sudos_of_ubuntu_25_10_are_among_them() -> None:
+    """https://packages.ubuntu.com/questing/sudo-rs: /usr/bin/sudo leads to /usr/lib/cargo/bin/sudo, the other is sudo.ws."""
+    assert {"/usr/bin/sudo.ws", "/usr/lib/cargo/bin/sudo", "/usr/bin/sudo-rs"} <= set(SUDO)

@@ -22,6 +22,7 @@ from remote.remedies import discover, end_stray, restart_unit, shell, stop_unit
 from remote.remedies.base import CannotDraft, Draft, Step, dump_draft, invert, load_draft
 from remote.remedies.plan import Seen, fix, restart, undo
 from remote.secret import CommandLine
+from remote.text import Listing, Mono
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "debian12" / "facts"
 KEY = b"a secret of this store"
@@ -31,7 +32,7 @@ cd {place} || exit 1
 echo "$*" >>log
 case $1 in
   daemon-reload) exit 0 ;;
-  stop) echo inactive >"$2"; exit 0 ;;
+  stop) [ ! -e "$2.deaf" ] || exit 1; echo inactive >"$2"; exit 0 ;;
   start|restart) echo active >"$2"; echo run-$$ >"$2.run"; exit 0 ;;
   show) shift
     [ "$1" = --value ] && shift
@@ -42,7 +43,10 @@ case $1 in
       InvocationID) cat "$unit.run" ;;
       NeedDaemonReload) cat "$unit.reload" 2>/dev/null || echo no ;;
       FragmentPath) echo "{place}/unit" ;;
-      MainPID) echo {pid} ;;
+      DropInPaths) cat "$unit.dropins" 2>/dev/null ;;
+      UnitFileState) cat "$unit.enabled" 2>/dev/null || echo enabled ;;
+      KillMode) cat "$unit.killmode" 2>/dev/null || echo mixed ;;
+      MainPID) cat "$unit.pid" 2>/dev/null || echo {pid} ;;
       Job) cat "$unit.job" 2>/dev/null ;;
     esac ;;
 esac
@@ -207,6 +211,8 @@ def test_a_link_that_leads_elsewhere_by_now_is_left_alone(host: Host) -> None:
         ("echo run-2 >x.service.run", "started or stopped"),
         ("echo yes >x.service.reload", "daemon-reload"),
         ("echo '# edited' >>unit", "changed"),
+        ("echo /etc/systemd/system/x.service.d/override.conf >x.service.dropins", "other drop-ins"),
+        ("echo disabled >x.service.enabled", "enabled or disabled"),
     ],
 )
 def test_a_unit_that_changed_since_is_not_touched(host: Host, change: str, word: str) -> None:
@@ -315,11 +321,11 @@ def test_the_command_line_is_looked_at_once_more() -> None:
 
 def test_undo_takes_back_what_holds_in_reverse() -> None:
     draft = the_plan()
-    back = undo(draft, [True, False, True, True], "planid", "CODE")
+    back = undo(draft, [True, False, True, True], "planid", "CODE", Policy())
     assert back is not None
     assert [step.target for step in back.steps] == [draft.steps[2].target, draft.steps[0].target]
     assert len(back.findings) == 1, "the stray does not come back, and that is said"
-    assert undo(draft, [False, False, False, True], "planid", "CODE") is None
+    assert undo(draft, [False, False, False, True], "planid", "CODE", Policy()) is None
 
 
 @given(st.text(max_size=40))
@@ -470,3 +476,122 @@ def test_a_stray_whose_program_may_not_be_read_is_held_by_the_rest(host: Host) -
     finally:
         running.kill()
         running.wait()
+
+
+def test_a_task_is_spared_whatever_else_is_set_and_only_while_it_stops(host: Host) -> None:
+    """Drop-ins hold in the order of their names: `systemctl edit` makes an override.conf."""
+    step = stopped(host.unit(stop_timeout_s=90.0), celery=True)
+    script = "set -e\n" + "\n".join(step.commands).replace("/run/systemd/system", str(host.place / "run"))
+    folder = host.place / "run" / "x.service.d"
+    assert shell.DROP_IN > "override.conf"
+    assert "TimeoutStopSec=600" in script
+
+    (host.place / "x.service.deaf").touch()
+    assert host.run(script).returncode != 0
+    assert not folder.exists(), "what a failed stop leaves would change every later one"
+    (host.place / "x.service.deaf").unlink()
+    (host.place / "x.service.killmode").write_text("control-group\n")
+    refused = host.run(script)
+    assert (refused.returncode, refused.stdout) == (1, "its task could not be spared\n")
+    assert "stop x.service" not in host.log()[-2:]
+    (host.place / "x.service.killmode").unlink()
+    assert host.run(script).returncode == 0
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("own_s", "celery", "deadline_s"), [(3600.0, True, 3660), (90.0, True, 660), (300.0, False, 360), (None, False, 150)]
+)
+def test_a_unit_has_the_time_that_it_allows_itself(host: Host, own_s: float | None, *, celery: bool, deadline_s: float) -> None:
+    step = stopped(host.unit(stop_timeout_s=own_s), celery=celery)
+    assert step.deadline_s == deadline_s
+    again = restart_unit.propose(host.unit(stop_timeout_s=own_s), celery=celery, stop_timeout_s=600)
+    assert again.deadline_s >= (own_s or 0) + 60
+
+
+def test_a_unit_without_a_known_main_process_is_not_taken_for_this_shell(host: Host) -> None:
+    (host.place / "x.service.pid").write_text("0\n")
+    assert host.run(shell.healthy("x.service")).returncode == 0
+    (host.place / "x.service.pid").write_text("4194305\n")  # beyond every pid
+    assert host.run(shell.healthy("x.service")).returncode != 0
+
+
+def related(name: str, **relations: tuple[str, ...]) -> Seen:
+    """The runbook's server with one more tie."""
+    seen = runbook()
+    units = tuple(replace(one, relations={**one.relations, **relations}) if one.id == name else one for one in seen.units.all)
+    return replace(seen, units=Units(units))
+
+
+@pytest.mark.parametrize("tie", ["Requires", "BindsTo", "PartOf"])
+def test_a_plan_stops_what_its_card_names_and_nothing_else(tie: str) -> None:
+    with pytest.raises(CannotDraft) as why:
+        fix("prod", related("teaching_panel.service", **{tie: ("celery_worker.service",)}), Policy(keep=("celery",)), "")
+    assert dict(why.value.text.values)["unit"] == Mono("teaching_panel.service")
+    both = related("celery_beat.service", **{tie: ("celery_worker.service",)})
+    assert fix("prod", both, Policy(keep=("celery", "celery-beat")), "") is not None, "one that goes too needs nothing"
+
+
+def test_a_restart_names_what_restarts_with_it_and_spares_what_must_not_be_touched() -> None:
+    seen = related("celery.service", PartOf=("teaching_panel.service",))
+    seen = replace(seen, units=Units(tuple(
+        replace(one, relations={**one.relations, "BindsTo": ("celery.service",)}) if one.id == "celery-beat.service" else one
+        for one in seen.units.all
+    )))  # fmt: skip
+    unit = seen.units.by_name("teaching_panel")
+    assert unit is not None
+    step = restart("prod", unit, seen, Policy(), "").steps[0]
+    assert step.interrupts is not None
+    assert dict(step.interrupts.values)["others"] == Listing((Mono("celery.service"), Mono("celery-beat.service")))
+    with pytest.raises(CannotDraft) as why:
+        restart("prod", unit, seen, Policy(never_touch=("celery-beat",)), "")
+    assert dict(why.value.text.values)["other"] == Mono("celery-beat.service")
+
+
+def test_no_step_runs_unless_those_who_stay_are_well() -> None:
+    for step in the_plan().steps:
+        for keeper in ("celery.service", "celery-beat.service"):
+            assert shell.healthy(keeper) in step.check
+
+
+def test_two_twins_that_are_to_stay_both_stay() -> None:
+    plan = the_plan(Policy(keep=("celery", "celery_worker")))
+    assert {"celery.service", "celery_worker.service"}.isdisjoint(step.target for step in plan.steps)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ssh@1", "sshd@1", "serial-getty@ttyS0", "console-getty", "container-getty@1", "autovt@tty1", "user-runtime-dir@1000"),
+        *("rescue", "emergency", "dbus-broker", "modprobe@drm", "memwarden"),
+    ],
+)
+def test_what_a_host_is_mended_with_is_never_touched(name: str) -> None:
+    seen = runbook()
+    unit = replace(seen.units.all[0], id=f"{name}.service", names=(f"{name}.service",))
+    with pytest.raises(CannotDraft):
+        restart("prod", unit, seen, Policy(), "")
+
+
+@pytest.mark.parametrize("name", ["site@example.com.service", "site@example.com", "site@.service", "site@"])
+def test_a_name_with_a_dot_is_no_suffix(name: str) -> None:
+    seen = runbook()
+    unit = replace(seen.units.all[0], id="site@example.com.service", names=("site@example.com.service",), load_state="loaded")
+    with pytest.raises(CannotDraft):
+        restart("prod", unit, seen, Policy(never_touch=(name,)), "")
+    assert Units((unit,)).by_name("site@example.com") is unit
+
+
+def test_what_an_undo_starts_must_be_well() -> None:
+    draft = the_plan()
+    policy = Policy(health={"celery_worker": "http://127.0.0.1:8/"})
+    back = undo(draft, [True] * len(draft.steps), "planid", "CODE", policy)
+    assert back is not None
+    assert "http://127.0.0.1:8/" in back.verify
+    assert back.basis["policy"] == policy.version
+
+
+def test_a_plan_is_drawn_by_the_settings_and_not_by_who_asks() -> None:
+    assert the_plan().basis["policy"] == Policy(chosen=("celery",)).version
+    others = [Policy(keep=("a",)), Policy(never_touch=("a",)), Policy(health={"a": "http://b/"}), Policy(celery_stop_timeout_s=1)]
+    assert len({policy.version for policy in (Policy(), *others)}) == len(others) + 1

@@ -48,7 +48,10 @@ LINES: tuple[tuple[str | tuple[str, ...], list[dict[str, Any]]], ...] = (
     ("python3 /srv/manage.py celery worker --settings=proj.prod", [{"service": "celery-worker", "app": ""}]),
     ("python3 /usr/bin/celerybeat -A proj", [{"service": "celery-beat", "app": "proj"}]),
     ("python3 /usr/bin/celeryd -A proj -B", [{"both": True}, {"service": "celery-beat"}]),
-    ("python3 /usr/bin/celery -A proj multi start w1 w2 -c 2 -Q:w1 a", [{"service": "celery-worker", "workers": 2}]),
+    ("python3 /usr/bin/celery -A proj multi start w1 w2 -c 2 -Q:w1 a", [{"service": "celery-worker", "workers": 2, "nodes": 2}]),
+    ("python3 /usr/bin/celery multi start w1 -A proj --pidfile=/x", [{"app": "proj", "nodes": 1}]),
+    ("python3 /usr/bin/celery multi restart 3 -A proj -c 3 -c:1 10", [{"nodes": 3}]),
+    ("python3 /usr/bin/celery multi start $NODES -A proj -B", [{"nodes": 0}, {"service": "celery-beat", "nodes": 0}]),
     ("python3 /usr/bin/celery multi stopwait w1 -A proj", []),
     ("python3 /usr/bin/celery -A proj inspect ping", []),
     ("python3 /usr/bin/celery -A proj call worker", []),
@@ -361,6 +364,9 @@ def test_a_start_script_that_stays_is_what_it_runs_unless_it_runs_more() -> None
 
     assert [r.app for r in roles_of_unit(scripted, Processes((shell, worker, child), BOOT))] == ["app"]
     assert roles_of_unit(scripted, Processes((shell, worker, child, other), BOOT)) == ()
+
+    looped = (process(15, "tail", ppid=16, cgroup=group, exe=None), process(16, "tail", ppid=15, cgroup=group, exe=None))
+    assert roles_of_unit(scripted, Processes((shell, worker, *looped), BOOT)) == ()
 
     helper = process(14, "/usr/bin/ffmpeg -i x", ppid=12, cgroup=group, exe="/usr/bin/ffmpeg")
     assert [r.app for r in roles_of_unit(scripted, Processes((shell, worker, child, helper), BOOT))] == ["app"]
