@@ -22,13 +22,12 @@ log = structlog.get_logger(__name__)
 
 MUTE_S = 600.0
 SETTLED_S = 1.0  # a unit that starts has its main process at once; several start together
-# One restart may be asked about three times (it stops, starts, has started). A unit that changes on and on is in a crash loop:
-# its main processes hardly live long enough to be heard, and each question costs the host a look at all it runs. Nothing is
-# lost by a pause: the stream goes on from its cursor.
-A_RESTART = 3
-HELD_BACK_S = (4.0, 16.0, 60.0)
+# A restart may be asked about three times (it stops, starts, has started), and a deploy may need a second one. A unit that
+# changes on and on is in a crash loop: its main processes hardly live long enough to be heard, and each question costs the host
+# a look at all it runs. Nothing is lost by a pause: the stream goes on from its cursor.
+RESTARTS = 6
+HELD_BACK_S = (4.0, 16.0, 30.0)
 CALM_S = 120.0  # longer than the longest pause, else that itself would look like calm
-NEWCOMER = ""  # units nobody knew, as one: a service a connection (ssh@….service) has a new name each time
 REFRESH_S = 600.0  # a master may be replaced without a word of systemd's (gunicorn's USR2)
 
 
@@ -44,7 +43,7 @@ class Patience:
         """This unit changed: how long to wait before the host is asked because of it."""
         number, asked_s = self._asked.get(unit, (0, now_s))
         times = self._waiting.setdefault(unit, number if now_s - asked_s < CALM_S else 0)
-        return SETTLED_S if times < A_RESTART else HELD_BACK_S[min(times - A_RESTART, len(HELD_BACK_S) - 1)]
+        return SETTLED_S if times < RESTARTS else HELD_BACK_S[min(times - RESTARTS, len(HELD_BACK_S) - 1)]
 
     def asked(self, now_s: float) -> None:
         """The host is asked because of all that changed; who has been calm is forgotten."""
@@ -83,8 +82,8 @@ class Voices:
         known = entry.unit in self._known
         if not known or entry.unit in self._speaking:
             self._known.add(entry.unit)
-            now_s = asyncio.get_running_loop().time()
-            self._stale_in(self._patience.pause_s(entry.unit if known else NEWCOMER, now_s))
+            unit = entry.unit if known else _kind(entry.unit)
+            self._stale_in(self._patience.pause_s(unit, asyncio.get_running_loop().time()))
 
     def mute(self, unit: str) -> None:
         """Hear less of a unit that floods, for a while: its main process alone, and if it is that one, nothing."""
@@ -118,6 +117,12 @@ class Voices:
         for speaker in found:
             if speaker.unit not in self._muted:
                 yield replace(speaker, children=speaker.children and speaker.unit not in self._hushed)
+
+
+def _kind(unit: str) -> str:
+    """What a unit that nobody knew counts as: a service a connection, or a run of systemd-run, has a new name each time."""
+    template, at, _ = unit.partition("@")
+    return f"{template}@" if at else "run-" if unit.startswith("run-") else unit
 
 
 def _would_speak(units: Units) -> set[str]:
