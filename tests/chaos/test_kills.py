@@ -56,7 +56,7 @@ def at_a_call_of_telegrams(moment: str) -> Fault:
     async def fault(one: World, ordinal: int) -> AsyncIterator[Callable[[], bool]]:
         hold = one.telegram.hold(ordinal, moment)  # type: ignore[arg-type]
         # What was stopped before it was taken never is: its connection is gone.
-        async with _dying(one, lambda: hold.reached(FOREVER_S), (lambda: None) if moment == "before" else hold.release):
+        async with _dying(one, lambda: hold.reached(FOREVER_S), hold.drop if moment == "before" else hold.release):
             yield lambda: hold.is_reached
 
     return fault

@@ -110,7 +110,7 @@ class Round:
         self.story.append(f"dies at Telegram's call {ordinal} {moment}")
         hold = self._one.telegram.hold(ordinal, moment)  # type: ignore[arg-type]
         self._holds.append(hold)
-        self._kill_at(lambda: hold.reached(FOREVER_S), (lambda: None) if moment == "before" else hold.release)
+        self._kill_at(lambda: hold.reached(FOREVER_S), hold.drop if moment == "before" else hold.release)
 
     def die_at_the_machine(self) -> None:
         ordinal = len(self._one.machine.gate.calls) + self._chance.randint(1, 8)

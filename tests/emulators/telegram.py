@@ -850,6 +850,7 @@ class Hold:
         self.stage = stage
         self._reached = asyncio.Event()
         self._released = asyncio.Event()
+        self._is_void = False
 
     @property
     def is_reached(self) -> bool:
@@ -864,10 +865,17 @@ class Hold:
         """Let the call go on."""
         self._released.set()
 
+    def drop(self) -> None:
+        """The call never arrived: who made it is dead. Without this it would be done when the test ends, long after."""
+        self._is_void = True
+        self._released.set()
+
     async def stop_here(self) -> None:
         """The call's side: tell that it is here, wait to be let go."""
         self._reached.set()
         await self._released.wait()
+        if self._is_void:
+            raise _CutError
 
 
 class _CutError(Exception):

@@ -724,6 +724,16 @@ async def test_a_held_call_waits_until_it_is_let_go(bot: Bot, telegram: Telegram
     await sending
 
 
+async def test_a_call_that_never_arrived_shows_nothing(bot: Bot, telegram: TelegramEmulator) -> None:
+    hold = telegram.hold(1, "before")
+    sending = asyncio.create_task(bot.send_message(GROUP, "x"))
+    await hold.reached()
+    hold.drop()
+    with pytest.raises(TelegramNetworkError):
+        await sending
+    assert (telegram.send_count, telegram.calls[0].taken) == (0, False)
+
+
 async def test_an_outage_keeps_chats_and_updates(bot: Bot, telegram: TelegramEmulator) -> None:
     await bot.send_message(GROUP, "x")
     await telegram.stop()
