@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 GRACE = timedelta(seconds=30)
 ANOTHER_BOOT = timedelta(seconds=60)  # the start of a host, by its clock and uptime, moves by less than this within one boot
-YOUNG_S = 300.0  # a host is seen so soon after it started, while it is watched
 MOST = 20  # lost kills that are told one by one
 
 
@@ -82,27 +81,25 @@ class Tally:
             return
         if isinstance(counters, Unreadable) or counters.oom_kills is None:
             self._agree(now)  # a container without a count of its own: the sample's is its whole node's
-        elif row is None or counters.oom_kills < row.base:  # what is counted is another count: a container's own since
-            await self._begin(counters, now.booted_at, reset=row is not None and row.boot_id != counters.boot_id)
-        elif row.boot_id != counters.boot_id:
-            went_on = 0 < known <= counters.oom_kills and now.uptime_s < YOUNG_S
-            await self._begin(counters, now.booted_at, reset=not went_on)
+        elif row is None or row.boot_id != counters.boot_id:
+            await self._begin(counters, now.booted_at, first=row is None)
+        elif counters.oom_kills < row.base:  # what is counted is another count: a container's own since
+            await self._begin(counters, now.booted_at, first=True)
         else:
             await self._same_boot(counters, row, known, now, listening=listening)
 
     def _agree(self, now: Reading) -> None:
         self._short, self._even = None, (now.booted_at, now.oom_kills)
 
-    async def _begin(self, counters: Counters, booted_at: datetime, *, reset: bool) -> None:
-        """A boot that is new to us. What was counted before we first saw the host is history; of a later boot nothing is, as long
-        as the counter was `reset`: a container's boot may be its own and the counter its node's."""
+    async def _begin(self, counters: Counters, booted_at: datetime, *, first: bool) -> None:
+        """A boot that is new to us. What was counted before we first saw the host is history; of a later boot nothing is."""
         async with self._store.begin() as tx:
             known = await _known(tx, self._name, counters.boot_id)
             values: dict[str, Any] = {
                 "boot_id": counters.boot_id,
                 "booted_at": booted_at,
-                "base": 0 if reset else (counters.oom_kills or 0) - known,
-                "groups": {} if reset else dict(counters.groups),
+                "base": (counters.oom_kills or 0) - known if first else 0,
+                "groups": dict(counters.groups) if first else {},
             }
             done = await tx.execute(update(tallies).where(tallies.c.host == self._name).values(**values))
             if done.rowcount == 0:
